@@ -1,0 +1,39 @@
+package protocol
+
+import "time"
+
+// ControlPort is the vsock port on which the agent listens (SPEC 1).
+const ControlPort = 1024
+
+// The default limits of SPEC 9. Sizes are in bytes.
+const (
+	MaxMessage          = 1 << 20
+	MaxStreams          = 256
+	MaxChunk            = 1 << 20
+	MaxHelloBody        = 4096
+	MaxRing             = 1 << 20
+	MinRing             = 4 << 10
+	MaxControlConns     = 16
+	MaxProcesses        = 4096
+	MaxWatchQueue       = 1024
+	MaxArgsAndEnv       = 512 << 10
+	MaxIDLength         = 128
+	MaxRememberedDelete = 1024
+)
+
+// The default bounds of SPEC 9.
+const (
+	HelloTimeout      = 10 * time.Second
+	ConnectTimeout    = 3 * time.Second
+	MaxConnectTimeout = time.Minute
+	DrainTimeout      = 3 * time.Second
+)
+
+// When a receiver acks (SPEC 6.2).
+const (
+	AckBytes = 128 << 10
+	AckDelay = 20 * time.Millisecond
+)
+
+// NoDrainTimeout in drain_timeout_ms asks for no bound.
+const NoDrainTimeout = 1<<32 - 1

@@ -1,0 +1,107 @@
+package protocol
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/bellhop-vm/bellhop/protocol/pb"
+)
+
+// Kind says what the payload of a control message is (SPEC 4).
+type Kind uint8
+
+const (
+	KindRequest  Kind = 1 // host to guest, a pb.Request
+	KindProgress Kind = 2 // guest to host, a pb.Response; more follows
+	KindResult   Kind = 3 // guest to host, a pb.Response; the operation is complete
+	KindError    Kind = 4 // guest to host, a pb.Error; the operation is complete
+)
+
+const messageHeaderSize = 5
+
+// ErrProtocol is wrapped by every error that says that the peer broke the protocol.
+var ErrProtocol = errors.New("protocol error")
+
+// Message is what a control message carries: a generated type of package pb.
+type Message interface {
+	SizeVT() int
+	MarshalToSizedBufferVT([]byte) (int, error)
+	UnmarshalVT([]byte) error
+}
+
+// WriteMessage writes one message with one Write. The limit is the peer's max_message; a message above it is an error and nothing is written.
+func WriteMessage(w io.Writer, limit int, kind Kind, m Message) error {
+	n := m.SizeVT()
+	if n > limit {
+		return fmt.Errorf("cannot write message: %d bytes, the peer takes at most %d", n, limit)
+	}
+	b := make([]byte, messageHeaderSize+n)
+	binary.BigEndian.PutUint32(b, uint32(n))
+	b[4] = byte(kind)
+	if _, err := m.MarshalToSizedBufferVT(b[messageHeaderSize:]); err != nil {
+		return fmt.Errorf("cannot write message: %w", err)
+	}
+	if _, err := w.Write(b); err != nil {
+		return fmt.Errorf("cannot write message: %w", err)
+	}
+	return nil
+}
+
+// ReadRequest reads what a host may send. io.EOF means that the stream ended between messages; every other error ends the stream, and wraps
+// ErrProtocol where the peer is at fault.
+func ReadRequest(r io.Reader, limit int) (*pb.Request, error) {
+	kind, payload, err := readMessage(r, limit)
+	if err != nil {
+		return nil, err
+	}
+	if kind != KindRequest {
+		return nil, fmt.Errorf("%w: message of kind %d from a host", ErrProtocol, kind)
+	}
+	req := new(pb.Request)
+	if err := req.UnmarshalVT(payload); err != nil {
+		return nil, fmt.Errorf("%w: request: %v", ErrProtocol, err)
+	}
+	return req, nil
+}
+
+// ReadResponse reads what a guest may send: a response with KindProgress or KindResult, or a *StatusError as the error when
+// the operation failed. Other errors are as those of ReadRequest.
+func ReadResponse(r io.Reader, limit int) (Kind, *pb.Response, error) {
+	kind, payload, err := readMessage(r, limit)
+	if err != nil {
+		return 0, nil, err
+	}
+	switch kind {
+	case KindProgress, KindResult:
+		resp := new(pb.Response)
+		if err := resp.UnmarshalVT(payload); err != nil {
+			return 0, nil, fmt.Errorf("%w: response: %v", ErrProtocol, err)
+		}
+		return kind, resp, nil
+	case KindError:
+		e := new(pb.Error)
+		if err := e.UnmarshalVT(payload); err != nil {
+			return 0, nil, fmt.Errorf("%w: error: %v", ErrProtocol, err)
+		}
+		return kind, nil, &StatusError{PB: e}
+	}
+	return 0, nil, fmt.Errorf("%w: message of kind %d from a guest", ErrProtocol, kind)
+}
+
+func readMessage(r io.Reader, limit int) (Kind, []byte, error) {
+	var hdr [messageHeaderSize]byte
+	if _, err := io.ReadFull(r, hdr[:]); err != nil {
+		return 0, nil, err
+	}
+	n := binary.BigEndian.Uint32(hdr[:])
+	if uint64(n) > uint64(limit) {
+		return 0, nil, fmt.Errorf("%w: message of %d bytes, at most %d", ErrProtocol, n, limit)
+	}
+	payload := make([]byte, n)
+	if _, err := io.ReadFull(r, payload); err != nil {
+		return 0, nil, noEOF(err)
+	}
+	return Kind(hdr[4]), payload, nil
+}
