@@ -1,0 +1,58 @@
+# Bellhop's build. `make help` lists the targets; docs/development.md explains them.
+
+GO      ?= go
+BUILD   := build
+KERNEL  := $(BUILD)/kernel/vmlinuz
+AGENT_TAGS := netgo osusergo runc_nocriu seccomp
+TOOL    := $(GO) tool -modfile=tools/go.mod
+# Packages with cgo parts, which need the agent's tags to be checked and tested.
+TAGS    := -tags "$(AGENT_TAGS)"
+
+export CGO_ENABLED ?= 1
+
+.PHONY: help deps build demo test lint generate check-generated bench clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## Install what is missing (Debian packages) and unpack the guest kernel
+	@tools/deps
+
+build: deps $(BUILD)/bellhopd $(BUILD)/bellhop ## Build the agent and the host command into build/
+
+# The Go command decides what is stale.
+.PHONY: $(BUILD)/bellhopd $(BUILD)/bellhop
+$(BUILD)/bellhopd:
+	@echo "build  $@"
+	@$(GO) build -trimpath $(TAGS) -ldflags '-s -w -linkmode external -extldflags "-static -no-pie"' -o $@ ./cmd/bellhopd
+$(BUILD)/bellhop:
+	@echo "build  $@"
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/bellhop
+
+demo: build ## Boot a VM and show the main job: processes in a container, stdio over vsock
+	@docs/demo.sh
+
+test: build lint check-generated ## Everything: lint, generated code, unit tests with the race detector, tests in VMs
+	$(GO) test $(TAGS) -race -shuffle=on -timeout 40m ./...
+
+lint: ## vet, staticcheck, gofumpt
+	@echo "lint   vet";         $(GO) vet $(TAGS) ./...
+	@echo "lint   staticcheck"; $(TOOL) staticcheck $(TAGS) ./...
+	@echo "lint   gofumpt";     out=$$(git ls-files '*.go' | grep -v '\.pb\.go$$' | xargs $(TOOL) gofumpt -l); \
+	  if [ -n "$$out" ]; then echo "not formatted (run: $(TOOL) gofumpt -w FILE):"; echo "$$out"; exit 1; fi
+
+generate: deps ## Generate the protocol's types from the .proto
+	@$(TOOL) -n protoc-gen-go-lite >/dev/null
+	protoc -I protocol/pb --plugin=protoc-gen-go-lite=$$($(TOOL) -n protoc-gen-go-lite) --go-lite_out=protocol/pb \
+	  --go-lite_opt=paths=source_relative,features=marshal+unmarshal+size+equal protocol/pb/bellhop.proto
+
+check-generated: ## Fail if the generated types are not those of the .proto
+	@tmp=$$(mktemp -d) && trap 'rm -rf $$tmp' EXIT && protoc -I protocol/pb --plugin=protoc-gen-go-lite=$$($(TOOL) -n protoc-gen-go-lite) \
+	  --go-lite_out=$$tmp --go-lite_opt=paths=source_relative,features=marshal+unmarshal+size+equal protocol/pb/bellhop.proto && \
+	  cmp $$tmp/bellhop.pb.go protocol/pb/bellhop.pb.go || { echo "protocol/pb/bellhop.pb.go is not current: run make generate"; exit 1; }
+
+bench: build ## Measure; each figure is a line `figure NAME VALUE LIMIT` (FIGURES=NAME,… runs some)
+	@$(GO) run ./vmtest/bench -figures '$(FIGURES)'
+
+clean: ## Remove build/
+	rm -rf $(BUILD)
