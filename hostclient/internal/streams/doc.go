@@ -1,0 +1,6 @@
+// Package streams is the host's end of a process's stdio: it accepts the guest's data connections, feeds them from the caller's Reader and
+// empties them into the caller's Writers, and carries a stream over broken connections (SPEC 5 to 7).
+//
+// A Hub serves one listener for any number of processes. A process has one Set. The guest is not trusted: what it sends is bounded and checked, and can at worst end
+// its own connection.
+package streams
