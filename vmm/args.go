@@ -1,0 +1,152 @@
+package vmm
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// The descriptors that QEMU inherits: exec.Cmd numbers ExtraFiles from 3.
+const (
+	monitorFD = 3
+	vsockFD   = 4
+)
+
+// baseCmdline is what every guest gets; Config.Cmdline comes behind it, and the
+// kernel lets the last of two equal parameters win.
+var baseCmdline = []string{
+	"console=ttyS0",
+	"quiet",
+	// A panic ends the VM at once (with -no-reboot), instead of hanging it.
+	"panic=-1",
+	// Zeroing 2 MiB pages makes each exec of a small process slower.
+	"transparent_hugepage=never",
+}
+
+func (c Config) kernelCmdline() string {
+	params := append([]string(nil), baseCmdline...)
+	if c.Machine == MachineMicroVM {
+		params = append(params, microvmCmdline()...)
+	}
+	return strings.Join(append(params, c.Cmdline...), " ")
+}
+
+// microvmCmdline tells the kernel what it cannot find out on a machine that has
+// no timer to calibrate against: how fast the TSC counts.
+func microvmCmdline() []string {
+	f, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	mhz, err := strconv.ParseFloat(cpuinfoField(f, "cpu MHz"), 64)
+	if err != nil || mhz <= 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("tsc_early_khz=%d", int64(mhz*1000)), "tsc=reliable", "no_timer_check"}
+}
+
+// form says for whom QEMU's arguments are.
+type form int
+
+const (
+	inProcess    form = iota // for this process
+	reproducible             // for a person's shell: without what QEMU inherits from us
+)
+
+// arguments returns QEMU's arguments. In the reproducible form the monitor and
+// the user-space vsock device are missing.
+func (c Config) arguments(f form) []string {
+	args := []string{
+		"-nodefaults", "-no-user-config", "-no-reboot",
+		"-display", "none", "-monitor", "none", "-serial", "stdio",
+	}
+	args = append(args, c.machineArguments()...)
+	args = append(args, "-kernel", c.Kernel)
+	if c.Initrd != "" {
+		args = append(args, "-initrd", c.Initrd)
+	}
+	args = append(args, "-append", c.kernelCmdline())
+	for i, d := range c.Disks {
+		args = append(args, d.arguments(i)...)
+	}
+	if f == inProcess {
+		args = append(args,
+			"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", monitorFD),
+			"-mon", "chardev=monitor,mode=control")
+	}
+	args = append(args, c.vsockArguments(f)...)
+	return append(args, c.ExtraArgs...)
+}
+
+func (c Config) machineArguments() []string {
+	mib := c.Memory >> 20
+	machine := "q35,usb=off,vmport=off,memory-backend=ram"
+	if c.Machine == MachineMicroVM {
+		machine = "microvm,acpi=on,pcie=on,memory-backend=ram"
+	}
+	// Under TCG "max" has ERMS, so that the kernel copies with "rep movsb", which
+	// is emulated byte by byte: without it copies are two to three times faster.
+	accel, cpu := "tcg,thread=multi", "max,-erms"
+	if c.Accel == AccelKVM {
+		accel, cpu = "kvm", "host"
+	}
+	return []string{
+		"-accel", accel, "-cpu", cpu,
+		// QEMU emits memory barriers only if there can be a second CPU; with
+		// the device in another process they are needed with one CPU too.
+		"-smp", fmt.Sprintf("%d,maxcpus=%d", c.CPUs, max(c.CPUs, 2)),
+		"-m", fmt.Sprintf("%dM", mib),
+		// Shared, because the vsock device maps it.
+		"-object", fmt.Sprintf("memory-backend-memfd,id=ram,size=%dM,share=on", mib),
+		"-machine", machine,
+	}
+}
+
+func (c Config) vsockArguments(f form) []string {
+	if c.Vsock == VsockVhost {
+		return []string{"-device", fmt.Sprintf("vhost-vsock-pci,guest-cid=%d", c.CID)}
+	}
+	if f == reproducible {
+		return nil
+	}
+	return []string{
+		"-chardev", fmt.Sprintf("socket,id=vsock,fd=%d", vsockFD),
+		"-device", "vhost-user-vsock-pci,chardev=vsock",
+	}
+}
+
+func (d Disk) arguments(i int) []string {
+	drive := fmt.Sprintf("if=none,id=disk%d,format=raw,file=%s", i, escapeComma(d.Path))
+	if d.ReadOnly {
+		drive += ",readonly=on"
+	}
+	device := fmt.Sprintf("virtio-blk-pci,drive=disk%d", i)
+	if d.Serial != "" {
+		device += ",serial=" + d.Serial
+	}
+	return []string{"-drive", drive, "-device", device}
+}
+
+// escapeComma doubles commas, which separate the options of QEMU's arguments.
+func escapeComma(s string) string { return strings.ReplaceAll(s, ",", ",,") }
+
+// shellQuote joins words to one line that a POSIX shell takes apart again.
+func shellQuote(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = quoteWord(w)
+	}
+	return strings.Join(quoted, " ")
+}
+
+func quoteWord(w string) string {
+	plain := func(r rune) bool {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_./,=:+@%", r)
+	}
+	if w != "" && strings.IndexFunc(w, func(r rune) bool { return !plain(r) }) < 0 {
+		return w
+	}
+	return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+}
