@@ -1,0 +1,149 @@
+//go:build linux && cgo
+
+// Package boot makes a Linux guest out of a kernel and an initramfs, around the
+// agent: file systems, modules, cgroups, and the few settings that programs
+// expect. Guest does so for the agent that Bellhop's PID 1 forked; Service only
+// finds its place in a machine that another init runs.
+package boot
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/bellhop-vm/bellhop/agent/pid1"
+)
+
+// Result is what the rest of the agent needs to know of its place.
+type Result struct {
+	Config
+
+	// PID1 is true in a guest that Bellhop's own PID 1 runs.
+	PID1 bool
+
+	// CgroupRoot is the cgroup beneath which containers go, relative to the
+	// mount of cgroup v2 and beginning with a slash. Empty: there is none,
+	// and containers cannot be made.
+	CgroupRoot string
+
+	// Instance names this life of the agent.
+	Instance [16]byte
+
+	Timeline Timeline
+}
+
+// Timeline has moments of the boot as times on CLOCK_BOOTTIME; zero is unknown.
+type Timeline struct {
+	Init   time.Duration // PID 1's first instruction
+	Main   time.Duration // the agent's main
+	Booted time.Duration // Guest or Service returned
+}
+
+// Now is the present on the clock of a Timeline.
+func Now() time.Duration { return bootTime() }
+
+// step is one row of the table of what a boot does between mounting the file
+// systems and being ready. A step that fails is a warning.
+type step struct {
+	name string
+	run  func(*Result) error
+}
+
+func guestSteps() []step {
+	return []step{
+		{"oom score", func(*Result) error { return protectAgent() }},
+		{"file limit", func(*Result) error { return raiseFileLimit() }},
+		{"host name", func(r *Result) error { return setHostnameOf(r.Hostname) }},
+		{"loopback", func(*Result) error { return loopbackUp() }},
+		{"cgroups", layOutGuestCgroups},
+		{"instance", nameInstance},
+		{"clock", func(r *Result) error { return checkClock(r.Clock) }},
+	}
+}
+
+func serviceSteps() []step {
+	return []step{
+		{"oom score", func(*Result) error { return protectAgent() }},
+		{"file limit", func(*Result) error { return raiseFileLimit() }},
+		{"cgroups", layOutServiceCgroups},
+		{"instance", nameInstance},
+	}
+}
+
+// Guest boots the guest of the agent that parent forked. level is set to what
+// the kernel command line asks for. What does not work is a warning in log; an
+// error means that the agent cannot live here. mainStart is when main began, by Now.
+func Guest(parent *pid1.Parent, mainStart time.Duration, log *slog.Logger, level *slog.LevelVar) (*Result, error) {
+	warn := func(err error) { log.Warn(err.Error()) }
+	if err := mountAll("/", mounts(), warn); err != nil {
+		return nil, err
+	}
+	linkAll("/", links(), warn)
+
+	line, err := readCmdline()
+	if err != nil {
+		return nil, err
+	}
+	cfg, unusable := ParseCmdline(line)
+	for _, err := range unusable {
+		warn(err)
+	}
+	level.Set(cfg.LogLevel)
+	parent.SetEnding(cfg.Ending)
+
+	r := &Result{Config: cfg, PID1: true, Timeline: Timeline{Init: parent.Start(), Main: mainStart}}
+	loaded := make(chan struct{})
+	go func() {
+		defer close(loaded)
+		loadModules(ModuleList, loadModule, warn)
+	}()
+	r.run(guestSteps(), warn)
+	<-loaded
+	r.Timeline.Booted = bootTime()
+	return r, nil
+}
+
+// Service finds the place of an agent that another init started. It changes
+// nothing of the machine but the agent's own cgroup.
+func Service(cfg Config, mainStart time.Duration, log *slog.Logger) *Result {
+	r := &Result{Config: cfg, Timeline: Timeline{Main: mainStart}}
+	r.run(serviceSteps(), func(err error) { log.Warn(err.Error()) })
+	r.Timeline.Booted = bootTime()
+	return r
+}
+
+func (r *Result) run(steps []step, warn func(error)) {
+	for _, s := range steps {
+		if err := s.run(r); err != nil {
+			warn(fmt.Errorf("boot, %s: %w", s.name, err))
+		}
+	}
+}
+
+func layOutGuestCgroups(r *Result) (err error) {
+	r.CgroupRoot, err = cgroups{cgroupMount}.layOutGuest(os.Getpid())
+	return err
+}
+
+func layOutServiceCgroups(r *Result) error {
+	content, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return err
+	}
+	own, err := ownCgroup(string(content))
+	if err != nil {
+		return err
+	}
+	r.CgroupRoot, err = cgroups{cgroupMount}.layOutService(own, os.Getpid())
+	return err
+}
+
+func nameInstance(r *Result) error {
+	id, seeded, err := newInstance()
+	r.Instance = id
+	if err == nil && !seeded {
+		err = fmt.Errorf("the kernel's random numbers are not seeded yet: what asks for them waits (a virtio-rng device helps)")
+	}
+	return err
+}

@@ -1,0 +1,80 @@
+//go:build linux && cgo
+
+package boot
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ModuleList is the file of the initramfs that lists the kernel modules to load.
+const ModuleList = "/etc/bellhop/modules"
+
+// maxModules bounds the list: it is far above what a guest loads.
+const maxModules = 4096
+
+// loadModules loads the modules that the file list names, in its order, and
+// calls warn for each that fails. The boot goes on: who needs the module says so.
+// A list that does not exist is empty.
+func loadModules(list string, load func(path string) error, warn func(error)) {
+	f, err := os.Open(list)
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		warn(fmt.Errorf("cannot load modules: %w", err))
+		return
+	}
+	defer f.Close()
+	paths, err := parseModuleList(f)
+	if err != nil {
+		warn(fmt.Errorf("cannot read all of %s: %w", list, err))
+	}
+	for _, path := range paths {
+		if err := load(path); err != nil {
+			warn(fmt.Errorf("cannot load module %s: %w", path, err))
+		}
+	}
+}
+
+// parseModuleList reads absolute paths, one a line; empty lines and those that
+// begin with # are skipped. With an error come the paths before the bad line.
+func parseModuleList(r io.Reader) ([]string, error) {
+	var paths []string
+	lines := bufio.NewScanner(r)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		switch {
+		case line == "" || line[0] == '#':
+			continue
+		case !filepath.IsAbs(line):
+			return paths, fmt.Errorf("line %d: %q is not an absolute path", n, line)
+		case len(paths) == maxModules:
+			return paths, fmt.Errorf("line %d: more than %d modules", n, maxModules)
+		}
+		paths = append(paths, line)
+	}
+	return paths, lines.Err()
+}
+
+// loadModule loads the uncompressed module at path. One that is loaded already,
+// or is built in, is no error.
+func loadModule(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return errors.Unwrap(err) // the caller names the path
+	}
+	defer f.Close()
+	err = unix.FinitModule(int(f.Fd()), "", 0)
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,106 @@
+//go:build linux && cgo
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"github.com/mdlayher/vsock"
+	"golang.org/x/sys/unix"
+)
+
+// endpoint is how the agent reaches its host and is reached by it.
+type endpoint struct {
+	listener net.Listener // of control connections; its owner closes it
+
+	// allow says why a peer of the listener is refused, or nil.
+	allow func(peer net.Addr) error
+
+	// dial connects to a port on which the host listens.
+	dial func(ctx context.Context, port uint32) (net.Conn, error)
+}
+
+// listenVsock listens on an AF_VSOCK port, for peers with the given CIDs only.
+func listenVsock(port uint32, cids []uint32) (*endpoint, error) {
+	// Not vsock.Listen, which binds to the CID that the machine has now: a
+	// restored snapshot has another.
+	l, err := vsock.ListenContextID(unix.VMADDR_CID_ANY, port, nil)
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil, fmt.Errorf("cannot listen on vsock port %d: %w (the kernel needs the module vmw_vsock_virtio_transport)", port, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on vsock port %d: %w", port, err)
+	}
+	return &endpoint{
+		listener: l,
+		allow:    func(peer net.Addr) error { return allowCID(cids, peer) },
+		dial: func(ctx context.Context, port uint32) (net.Conn, error) {
+			return vsock.DialContext(ctx, cids[0], port, nil)
+		},
+	}, nil
+}
+
+// allowCID says why peer, a vsock address, may not connect, or returns nil.
+func allowCID(cids []uint32, peer net.Addr) error {
+	addr, ok := peer.(*vsock.Addr)
+	if !ok {
+		return fmt.Errorf("%v is not a vsock address", peer)
+	}
+	if !slices.Contains(cids, addr.ContextID) {
+		return fmt.Errorf("CID %d is not one of those allowed, %d", addr.ContextID, cids)
+	}
+	return nil
+}
+
+// listenUnix listens on a unix socket at path, which only the same user can
+// reach, and dials the host's port N at path_N, as hybrid vsock does. A socket
+// that a killed agent left behind is replaced.
+func listenUnix(path string) (*endpoint, error) {
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	mask := syscall.Umask(0o077)
+	l, err := net.Listen("unix", path)
+	syscall.Umask(mask)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen: %w", err)
+	}
+	return &endpoint{
+		listener: l,
+		allow:    func(net.Addr) error { return nil },
+		dial: func(ctx context.Context, port uint32) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path+"_"+strconv.FormatUint(uint64(port), 10))
+		},
+	}, nil
+}
+
+// removeStale removes a socket that nobody listens on.
+func removeStale(path string) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot listen: %w", err)
+	}
+	if st.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("cannot listen on %s: it exists and is not a socket", path)
+	}
+	conn, err := net.Dial("unix", path)
+	if err == nil {
+		_ = conn.Close()
+		return fmt.Errorf("cannot listen on %s: another process listens there", path)
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("cannot listen: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+//go:build linux && cgo
+
+// Command bellhopd is Bellhop's agent: it runs OCI processes in a Linux guest for
+// a host that drives it over vsock.
+//
+// As /init of an initramfs it is PID 1 and the agent in one binary (see package
+// pid1), and the kernel command line's bellhop.* words configure it. Started in
+// any other way it is an ordinary service, configured by its flags.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/runc/libcontainer"
+	_ "github.com/opencontainers/runc/libcontainer/nsenter" // joins namespaces before the Go runtime starts
+
+	"github.com/bellhop-vm/bellhop/agent/boot"
+	"github.com/bellhop-vm/bellhop/agent/pid1"
+)
+
+const version = "0.1.0"
+
+// init runs on the main thread. libcontainer executes this binary again as
+// "init" of each container, which must not get as far as main. In the agent the
+// main goroutine is locked to the main thread and then only waits: libcontainer
+// sends threads into a container's mount namespace and relies on their end, and
+// the main thread has none.
+func init() {
+	if len(os.Args) > 1 && os.Args[1] == "init" && os.Getenv("_LIBCONTAINER_INITPIPE") != "" {
+		libcontainer.Init()
+	}
+	runtime.LockOSThread()
+}
+
+func main() {
+	started := boot.Now()
+	code := make(chan int)
+	go func() { code <- start(started) }()
+	os.Exit(<-code)
+}
+
+// start runs the agent in the guest or as a service, and returns the exit status.
+func start(started time.Duration) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGPWR)
+	defer stop()
+	level := new(slog.LevelVar)
+	log := newLogger(os.Stderr, level)
+
+	var reboot bool
+	var err error
+	if parent := pid1.Find(); parent != nil {
+		reboot, err = runGuest(ctx, parent, started, log, level)
+	} else {
+		err = runService(ctx, os.Args[1:], os.Stdout, started, log, level)
+	}
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.As(err, new(usageError)):
+		fmt.Fprintf(os.Stderr, "bellhopd: %v (bellhopd --help lists the flags)\n", err)
+		return 2
+	case err != nil:
+		log.Error(err.Error())
+		return 1
+	case reboot:
+		return pid1.ExitReboot
+	}
+	return 0
+}
+
+// newLogger writes lines without times: the guest's console and the journal of
+// another init have their own.
+func newLogger(w io.Writer, level slog.Leveler) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
+		Level: level,
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey && len(groups) == 0 {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+}
+
+func runGuest(ctx context.Context, parent *pid1.Parent, started time.Duration, log *slog.Logger, level *slog.LevelVar) (reboot bool, err error) {
+	place, err := boot.Guest(parent, started, log, level)
+	if err != nil {
+		return false, fmt.Errorf("cannot boot: %w", err)
+	}
+	ep, err := listenVsock(place.Port, place.AllowCIDs)
+	if err != nil {
+		return false, err
+	}
+	return serve(ctx, place, ep, log)
+}
+
+func runService(ctx context.Context, args []string, stdout io.Writer, started time.Duration, log *slog.Logger, level *slog.LevelVar) error {
+	opts, err := parseFlags(args, stdout)
+	if err != nil {
+		return err
+	}
+	if opts.version {
+		_, err := fmt.Fprintln(stdout, "bellhopd", version)
+		return err
+	}
+	level.Set(opts.LogLevel)
+	if err := sealSelf(); err != nil {
+		log.Warn(err.Error())
+	}
+	ep, err := opts.listen()
+	if err != nil {
+		return err
+	}
+	place := boot.Service(opts.Config, started, log)
+	_, err = serve(ctx, place, ep, log)
+	return err
+}
