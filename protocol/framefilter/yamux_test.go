@@ -1,4 +1,4 @@
-package framefilter_test
+package framefilter
 
 import (
 	"bytes"
@@ -14,7 +14,6 @@ import (
 	"github.com/hashicorp/yamux"
 
 	"github.com/bellhop-vm/bellhop/protocol"
-	"github.com/bellhop-vm/bellhop/protocol/framefilter"
 )
 
 // testBound is how long a test waits for something that must happen.
@@ -53,7 +52,7 @@ func pipe(t testing.TB) (net.Conn, net.Conn) {
 
 // pair is a host and a guest that speak yamux through filters.
 type pair struct {
-	hostConn, guestConn *framefilter.Conn
+	hostConn, guestConn *Conn
 	host, guest         *yamux.Session
 }
 
@@ -61,8 +60,8 @@ func newPair(t testing.TB) *pair {
 	t.Helper()
 	a, b := pipe(t)
 	p := &pair{
-		hostConn:  framefilter.New(a, framefilter.Host, framefilter.Limits{}),
-		guestConn: framefilter.New(b, framefilter.Guest, framefilter.Limits{}),
+		hostConn:  New(a, Host, Limits{}),
+		guestConn: New(b, Guest, Limits{}),
 	}
 	var err error
 	if p.host, err = yamux.Client(p.hostConn, config()); err != nil {
@@ -74,7 +73,7 @@ func newPair(t testing.TB) *pair {
 	t.Cleanup(func() {
 		p.host.Close()
 		p.guest.Close()
-		for side, conn := range map[string]*framefilter.Conn{"host": p.hostConn, "guest": p.guestConn} {
+		for side, conn := range map[string]*Conn{"host": p.hostConn, "guest": p.guestConn} {
 			if err := conn.Err(); err != nil {
 				t.Errorf("%s: Err() = %v; want nil", side, err)
 			}
@@ -169,5 +168,92 @@ func TestYamuxLargeData(t *testing.T) {
 	}
 	if !bytes.Equal(got, data) {
 		t.Error("other bytes came back")
+	}
+}
+
+// TestYamuxResets has both sides close and reset streams in the middle of everything: no honest mixture may look like a violation.
+func TestYamuxResets(t *testing.T) {
+	p := newPair(t)
+	p.serve(t, func(s net.Conn) {
+		b := make([]byte, 1)
+		if _, err := io.ReadFull(s, b); err != nil {
+			return
+		}
+		switch b[0] % 3 {
+		case 0: // close at once, with data on its way from both sides
+		case 1:
+			io.CopyN(s, s, 1000)
+		case 2:
+			echo(s)
+		}
+	})
+	const workers, rounds = 16, 100
+	var all sync.WaitGroup
+	for w := range workers {
+		all.Go(func() {
+			for i := range rounds {
+				if err := abandon(p.host, byte(w+i)); err != nil {
+					t.Errorf("stream %d of worker %d: %v", i, w, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// abandon writes while it reads, and closes when some of the answer has come or the peer has closed.
+func abandon(session *yamux.Session, first byte) error {
+	s, err := session.Open()
+	if err != nil {
+		return err
+	}
+	data := bytes.Repeat([]byte{first}, 20_000)
+	var writer sync.WaitGroup
+	writer.Go(func() { s.Write(data) }) // fails when the stream is closed below, as it should
+	defer writer.Wait()
+	defer s.Close()
+	s.SetDeadline(time.Now().Add(testBound))
+	_, err = io.CopyN(io.Discard, s, 500)
+	if errors.Is(err, io.EOF) || errors.Is(err, yamux.ErrConnectionReset) {
+		return nil
+	}
+	return err
+}
+
+// TestYamuxForcedClose has the host give up on streams that the guest never closes, and the guest go on sending on them.
+func TestYamuxForcedClose(t *testing.T) {
+	a, b := pipe(t)
+	hostConn, guestConn := New(a, Host, Limits{}), New(b, Guest, Limits{})
+	impatient := config()
+	impatient.StreamCloseTimeout = time.Millisecond
+	host, err := yamux.Client(hostConn, impatient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	guest, err := yamux.Server(guestConn, config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer guest.Close()
+	for i := range 100 {
+		ours, err := host.Open()
+		if err != nil {
+			t.Fatalf("stream %d: Open() = %v", i, err)
+		}
+		theirs, err := guest.Accept()
+		if err != nil {
+			t.Fatalf("stream %d: Accept() = %v (host %v, guest %v)", i, err, hostConn.Err(), guestConn.Err())
+		}
+		ours.Close()
+		theirs.SetDeadline(time.Now().Add(testBound))
+		chunk := make([]byte, 10_000)
+		for err = nil; err == nil; {
+			_, err = theirs.Write(chunk) // until the reset arrives
+		}
+		if !errors.Is(err, yamux.ErrConnectionReset) {
+			t.Fatalf("stream %d: Write() = %v (host %v, guest %v); want %v", i, err, hostConn.Err(), guestConn.Err(), yamux.ErrConnectionReset)
+		}
 	}
 }
