@@ -321,3 +321,27 @@ func (c *Conn) isDead() bool {
 	defer c.mu.Unlock()
 	return c.phase == phaseDead
 }
+
+// confirm accepts a connection that the guest has asked for, and reports false when it is over already.
+func (c *Conn) confirm() bool {
+	c.mu.Lock()
+	ok := c.phase == phaseAccepting
+	if ok {
+		c.phase = phaseOpen
+		c.ctl |= ctlResponse
+	}
+	c.mu.Unlock()
+	if ok {
+		c.dev.sender.wake(c)
+	}
+	return ok
+}
+
+// waitWriteEnd waits until Writes fail for good.
+func (c *Conn) waitWriteEnd() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.writeErr == nil {
+		c.writable.Wait()
+	}
+}

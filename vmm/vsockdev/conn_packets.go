@@ -236,7 +236,7 @@ func (c *Conn) sent(n int) verdict {
 	c.out = c.out[n:]
 	c.dev.stats.bytesSent.Add(uint64(n))
 	if len(c.out) == 0 {
-		c.writable.Signal()
+		c.writable.Broadcast() // waitWriteEnd may wait too
 	}
 	if c.faults != nil {
 		c.faults.out.passed += uint64(n)

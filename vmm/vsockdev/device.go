@@ -32,7 +32,8 @@ type Device struct {
 	monitor   *os.File // QEMU's end of the socket until TakeSocket
 	conns     map[connKey]*Conn
 	listeners map[uint32]*listener
-	fallback  func(*Conn) // takes connections to ports that nobody listens on; nil without ServeHybrid
+	fallback  func(*Conn) bool // takes connections to ports that nobody listens on; nil without ServeHybrid
+	onEnd     func()           // ends ServeHybrid when the device ends; nil without
 	nextPort  uint32
 	up        bool
 	ready     chan struct{} // closed while up
@@ -200,15 +201,45 @@ func (d *Device) accept(key connKey, h *header) *Conn {
 	d.mu.Lock()
 	d.conns[key] = c
 	d.mu.Unlock()
-	if l != nil && !l.deliver(c) {
+	taken := false
+	if l != nil {
+		taken = l.deliver(c)
+	} else {
+		taken = fallback(c)
+	}
+	if !taken {
 		d.forget(c)
 		return nil
 	}
-	if l == nil {
-		fallback(c)
-	}
 	d.stats.accepted.Add(1)
 	return c
+}
+
+// setFallback has f take connections to ports that nobody listens on, without blocking, and onEnd called when the device ends.
+func (d *Device) setFallback(f func(*Conn) bool, onEnd func()) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.err != nil:
+		return d.err
+	case d.fallback != nil:
+		return errServing
+	}
+	d.fallback, d.onEnd = f, onEnd
+	return nil
+}
+
+func (d *Device) clearFallback() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fallback, d.onEnd = nil, nil
+}
+
+// endReason returns why the device has ended, nil if it has not.
+func (d *Device) endReason() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err
 }
 
 func (d *Device) lookup(key connKey) *Conn {
@@ -320,7 +351,11 @@ func (d *Device) endListeners() {
 	err := d.err
 	listeners := d.listeners
 	d.listeners = make(map[uint32]*listener)
+	onEnd := d.onEnd
 	d.mu.Unlock()
+	if onEnd != nil {
+		onEnd()
+	}
 	if !errors.Is(err, net.ErrClosed) {
 		err = fmt.Errorf("%w: %w", net.ErrClosed, err)
 	}
