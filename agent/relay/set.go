@@ -4,12 +4,15 @@ package relay
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/bellhop-vm/bellhop/protocol"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -35,50 +38,237 @@ type Options struct {
 	ConnectTimeout time.Duration // 0: protocol.ConnectTimeout
 }
 
-// Set is the stdio of one process.
-type Set struct{}
+// streamCount is how many streams a process has.
+const streamCount = 3
 
-var errStub = errors.New("not implemented")
+// Set is the stdio of one process.
+type Set struct {
+	cfg      *Config
+	terminal bool
+	owner    []byte
+	wg       sync.WaitGroup // every goroutine of the streams
+	exited   atomic.Bool
+	changes  notifier
+
+	in     *input               // nil: not named, or direct
+	outs   [streamCount]*output // nil: not named, or direct
+	direct [streamCount]bool
+
+	// closing ends with Close, and with it every Attach.
+	closing context.Context
+	close   context.CancelFunc
+
+	mu      sync.Mutex
+	ends    [streamCount]*end     // the agent's ends of pipes, until Start
+	files   [streamCount]*os.File // the process's, until Start
+	master  *os.File              // with a terminal
+	started bool
+	closed  bool
+}
 
 // Connect dials all named streams side by side. A refused or silent host is dialled again with the same token until the connect timeout is over.
 // The error is a *protocol.StatusError that names the stream, and then nothing is left. Connect comes before the process exists.
-func Connect(ctx context.Context, cfg *Config, opt Options) (*Set, error) { return nil, errStub }
+func Connect(ctx context.Context, cfg *Config, opt Options) (*Set, error) {
+	if err := checkStdio(opt.Stdio, opt.Terminal); err != nil {
+		return nil, err
+	}
+	s := &Set{cfg: cfg, terminal: opt.Terminal, owner: opt.Owner}
+	s.closing, s.close = context.WithCancel(context.Background())
+	if err := s.connect(ctx, opt); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Set) connect(ctx context.Context, opt Options) error {
+	timeout := opt.ConnectTimeout
+	if timeout <= 0 {
+		timeout = protocol.ConnectTimeout
+	}
+	ds := make([]*dialing, len(opt.Stdio))
+	for i, o := range opt.Stdio {
+		ds[i] = &dialing{port: o.Port, preamble: protocol.Preamble{Stream: o.Stream, Mode: o.Mode, Generation: 1, Token: protocol.Token(o.Token)}}
+	}
+	if err := s.cfg.dialAll(ctx, timeout, ds); err != nil {
+		return err
+	}
+	for i, o := range opt.Stdio {
+		if err := s.adopt(o, ds[i].conn); err != nil {
+			for _, d := range ds[i+1:] {
+				_ = d.conn.Close()
+			}
+			return err
+		}
+	}
+	if s.terminal {
+		return nil
+	}
+	return s.makePipes()
+}
+
+// adopt makes the stream for a connection. The connection is the Set's, whatever happens.
+func (s *Set) adopt(o *pb.Stdio, conn net.Conn) error {
+	switch {
+	case o.Mode == pb.StdioMode_STDIO_MODE_DIRECT:
+		return s.adoptDirect(o.Stream, conn)
+	case o.Stream == pb.Stream_STREAM_STDIN:
+		s.in = newInput(s, o, s.owner, s.terminal)
+		s.in.attached(newLink(conn), 1, s.owner)
+	default:
+		out := newOutput(s, o, s.owner, s.terminal)
+		_, _ = out.begin(nil)
+		out.attached(newLink(conn), 1, s.owner)
+		s.outs[o.Stream] = out
+	}
+	return nil
+}
 
 // ChildFiles gives the process's stdin, stdout and stderr: pipes, /dev/null for a stream that is not named, in direct mode the socket itself, in blocking
 // mode. They belong to the Set, which closes them in Start or Close. It is an error with a terminal.
-func (s *Set) ChildFiles() ([3]*os.File, error) { return [3]*os.File{}, errStub }
+func (s *Set) ChildFiles() ([streamCount]*os.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.terminal || s.started || s.closed {
+		return [streamCount]*os.File{}, fmt.Errorf("cannot give files: terminal %t, started %t, closed %t", s.terminal, s.started, s.closed)
+	}
+	return s.files, nil
+}
 
 // Start says that the process has the files: the Set closes its copies and begins to relay.
-func (s *Set) Start() {}
+func (s *Set) Start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.started || s.closed || s.terminal {
+		return
+	}
+	s.started = true
+	s.closeFiles()
+	if s.in != nil {
+		s.in.start(s.ends[pb.Stream_STREAM_STDIN])
+	}
+	for i, out := range s.outs {
+		if out != nil {
+			out.start(s.ends[i])
+		}
+	}
+	s.ends = [streamCount]*end{}
+}
 
-// StartTerminal begins to relay with a terminal. The Set owns master from now on.
-func (s *Set) StartTerminal(master *os.File) {}
+// StartTerminal begins to relay with a terminal. The Set owns master from now on. It must be non-blocking, so that the runtime's poller takes it.
+func (s *Set) StartTerminal(master *os.File) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.started || s.closed || !s.terminal {
+		_ = master.Close()
+		return
+	}
+	if err := s.startTerminal(master); err != nil {
+		_ = master.Close()
+		s.log("cannot relay terminal", pb.Stream_STREAM_STDOUT, err)
+	}
+}
+
+func (s *Set) startTerminal(master *os.File) error {
+	reading, err := newEnd(master)
+	if err != nil {
+		return err
+	}
+	writing, err := newEnd(master)
+	if err != nil {
+		return err
+	}
+	s.started = true
+	s.master = master
+	if s.in != nil {
+		s.in.start(writing)
+	}
+	if out := s.outs[pb.Stream_STREAM_STDOUT]; out != nil {
+		out.startTerminal(reading, slaveOf(master))
+	}
+	return nil
+}
 
 // Master gives the terminal for a resize; nil before StartTerminal, without a terminal, and after Close.
-func (s *Set) Master() *os.File { return nil }
+func (s *Set) Master() *os.File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.master
+}
 
 // CloseStdin queues the end behind the input received so far and gives the offset of that end. What comes later is dropped. Repeats give the same offset.
-func (s *Set) CloseStdin() uint64 { return 0 }
+func (s *Set) CloseStdin() uint64 {
+	if s.in == nil {
+		return 0
+	}
+	return s.in.closeStdin()
+}
 
 // ProcessExited begins the accounting of the drain, and stops stdin.
-func (s *Set) ProcessExited() {}
-
-// WaitDrained waits until every output is delivered or given up. The bound is compared with the time, from ProcessExited on, in which a stream had a connected
-// client and nothing left to deliver, and somebody still held its write end. A negative bound is no bound. The error is the context's.
-func (s *Set) WaitDrained(ctx context.Context, bound time.Duration) ([]*pb.Output, error) {
-	return nil, errStub
+func (s *Set) ProcessExited() {
+	if s.exited.Swap(true) {
+		return
+	}
+	if s.in != nil {
+		s.in.processExited()
+	}
+	for _, out := range s.outs {
+		if out != nil {
+			out.processExited()
+		}
+	}
 }
-
-// Attach is the operation of SPEC 7. dialing is called, if not nil, before the host is dialled. The error is a *protocol.StatusError.
-func (s *Set) Attach(ctx context.Context, a *pb.Attach, owner []byte, dialing func()) (*pb.Attached, error) {
-	return nil, errStub
-}
-
-// Detach retires the connections of the named generations. The error is a *protocol.StatusError.
-func (s *Set) Detach(d *pb.Detach) error { return errStub }
 
 // Info gives the state of each named stream.
-func (s *Set) Info() []*pb.StreamInfo { return nil }
+func (s *Set) Info() []*pb.StreamInfo {
+	var infos []*pb.StreamInfo
+	for i := range streamCount {
+		switch r := s.relay(pb.Stream(i)); {
+		case r != nil:
+			infos = append(infos, r.info())
+		case s.direct[i]:
+			infos = append(infos, &pb.StreamInfo{Stream: pb.Stream(i), Generation: 1, Attached: !s.exited.Load(), Owner: s.owner, Direct: true})
+		}
+	}
+	return infos
+}
 
 // Close ends everything: connections are closed without an end, pipes and terminal are closed, goroutines are joined. It may be called more than once.
-func (s *Set) Close() error { return nil }
+func (s *Set) Close() error {
+	s.close()
+	s.mu.Lock()
+	s.closed = true
+	s.closeFiles()
+	ends, master := s.ends, s.master
+	s.ends, s.master = [streamCount]*end{}, nil
+	s.mu.Unlock()
+	for i := range streamCount {
+		if r := s.relay(pb.Stream(i)); r != nil {
+			r.shut()
+		}
+		if ends[i] != nil {
+			ends[i].close()
+		}
+	}
+	if master != nil {
+		_ = master.Close()
+	}
+	s.wg.Wait()
+	return nil
+}
+
+// closeFiles closes the process's ends. mu is held.
+func (s *Set) closeFiles() {
+	for i, f := range s.files {
+		if f != nil {
+			_ = f.Close()
+			s.files[i] = nil
+		}
+	}
+}
+
+func (s *Set) log(msg string, name pb.Stream, err error) {
+	if s.cfg.Logger != nil {
+		s.cfg.Logger.Debug(msg, "stream", label(name), "error", err)
+	}
+}
