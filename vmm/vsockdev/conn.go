@@ -251,7 +251,6 @@ func (c *Conn) Close() error {
 	wasOpen := c.phase == phaseOpen
 	if wasOpen {
 		c.phase = phaseClosing
-		c.ctl |= ctlCredit
 	}
 	c.stop(shutdownBoth)
 	c.mu.Unlock()

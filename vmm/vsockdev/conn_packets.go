@@ -207,11 +207,11 @@ func (c *Conn) fill(ch *chain) (n int, more bool, v verdict) {
 	case data > 0:
 		h.op = opReadWrite
 		h.length = uint32(ch.writeAt(c.out[:data], headerSize))
-	case c.ctl&ctlCredit != 0:
-		h.op = opCreditUpdate
 	case c.shutWant&^c.shutSent != 0:
 		h.op, h.flags = opShutdown, c.shutWant
 		c.shutSent = c.shutWant
+	case c.ctl&ctlCredit != 0:
+		h.op = opCreditUpdate
 	default:
 		return 0, false, verdictKeep
 	}
