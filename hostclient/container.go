@@ -1,0 +1,74 @@
+package hostclient
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/bellhop-vm/bellhop/protocol"
+	"github.com/bellhop-vm/bellhop/protocol/pb"
+)
+
+// Container is a container in the guest: a new one, described by an OCI runtime-spec, or one that exists. The container and its first process share one
+// id; the container begins with that process and is deleted with it.
+type Container struct {
+	client *Client
+	id     string
+	spec   *specs.Spec // nil: it exists
+}
+
+// NewContainer describes a container. Nothing happens before its first process, [Container.Init], is started. [DefaultSpec] makes a spec for a rootfs.
+// Everything that the spec names is in the guest. An empty id is made up.
+func (c *Client) NewContainer(id string, spec *specs.Spec) *Container {
+	if id == "" {
+		id = madeUpID()
+	}
+	return &Container{client: c, id: id, spec: spec}
+}
+
+// Container is the container id that exists in the guest. That it does is noticed when it is used.
+func (c *Client) Container(id string) *Container { return &Container{client: c, id: id} }
+
+// ID gives the container's name in the guest.
+func (k *Container) ID() string { return k.id }
+
+// Init gives the container's first process as a command, with the arguments and settings of the spec. Starting it creates the container; its Wait deletes the
+// container with everything in it.
+func (k *Container) Init(ctx context.Context) *Cmd {
+	return &Cmd{client: k.client, ctx: ctx, ID: k.id, Spec: k.spec}
+}
+
+// Command gives a further process in the container, as [Client.Command] does outside of containers. It gets no capabilities and no seccomp
+// filter; for more, set [Cmd.Config], or use [Client.NewProcess].
+func (k *Container) Command(ctx context.Context, name string, arg ...string) *Cmd {
+	cmd := k.client.Command(ctx, name, arg...)
+	cmd.Container = k.id
+	return cmd
+}
+
+// Kill sends a signal to every process of the container.
+func (k *Container) Kill(ctx context.Context, sig Signal) error {
+	requestID := newID()
+	return k.client.call(ctx, operation{
+		what:    fmt.Sprintf("send %v to container %s", sig, k.id),
+		request: &pb.Request{Op: &pb.Request_Kill{Kill: &pb.Kill{RequestId: requestID[:], Id: k.id, Signal: uint32(sig), All: true}}},
+		repeat:  true,
+		result:  expect((*pb.Response).GetKilled, nil),
+	})
+}
+
+// Delete kills what runs in the container and removes it. It is for containers whose first process this program has no object of; otherwise use that.
+func (k *Container) Delete(ctx context.Context) error {
+	what := "delete container " + k.id
+	if err := protocol.CheckID(k.id); err != nil {
+		return operationError(what, err)
+	}
+	requestID := newID()
+	return k.client.call(ctx, operation{
+		what:    what,
+		request: &pb.Request{Op: &pb.Request_Delete{Delete: &pb.Delete{RequestId: requestID[:], Id: k.id, Force: true}}},
+		repeat:  true,
+		result:  expect((*pb.Response).GetDeleted, nil),
+	})
+}

@@ -1,0 +1,251 @@
+package hostclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/bellhop-vm/bellhop/hostclient/internal/streams"
+	"github.com/bellhop-vm/bellhop/protocol"
+	"github.com/bellhop-vm/bellhop/protocol/pb"
+)
+
+// How long to wait between attempts to attach again.
+const (
+	firstReattach = 10 * time.Millisecond
+	lastReattach  = time.Second
+)
+
+// stdio is a process's streams on the host, and what is known of their attachments.
+type stdio struct {
+	set       *streams.Set
+	connected [3]bool
+
+	told chan streams.LostStream // losses that only the guest noticed
+
+	finishing context.Context // ends when a stream is lost for good; its cause says why
+	giveUp    context.CancelCauseFunc
+
+	mu         sync.Mutex
+	generation [3]uint32
+}
+
+// openStdio listens, and expects the streams of the configuration. It is nil without streams.
+func (p *Process) openStdio() (*stdio, error) {
+	set, err := p.newSet(nil)
+	if set == nil || err != nil {
+		return nil, err
+	}
+	return newStdio(set, &p.cfg, [3]uint32{1, 1, 1}), nil
+}
+
+func newStdio(set *streams.Set, cfg *ProcessConfig, generation [3]uint32) *stdio {
+	s := &stdio{
+		set:        set,
+		connected:  [3]bool{cfg.Stdin != nil, cfg.Stdout != nil, cfg.Stderr != nil},
+		told:       make(chan streams.LostStream, 3),
+		generation: generation,
+	}
+	s.finishing, s.giveUp = context.WithCancelCause(context.Background())
+	return s
+}
+
+// newSet makes the streams; adapt, if not nil, has the last word on their configuration.
+func (p *Process) newSet(adapt func(*streams.Config)) (*streams.Set, error) {
+	cfg := streams.Config{
+		Stdin:          p.cfg.Stdin,
+		Stdout:         p.cfg.Stdout,
+		Stderr:         p.cfg.Stderr,
+		ConnectTimeout: p.cfg.ConnectTimeout,
+		Logger:         p.log,
+	}
+	if cfg.Stdin == nil && cfg.Stdout == nil && cfg.Stderr == nil {
+		return nil, nil
+	}
+	for i, o := range p.cfg.options() {
+		cfg.Options[i] = streamOptions(o)
+	}
+	if adapt != nil {
+		adapt(&cfg)
+	}
+	hub, err := p.client.stdioHub()
+	if err != nil {
+		return nil, err
+	}
+	return streams.New(hub, cfg)
+}
+
+func streamOptions(o StreamOptions) streams.Options {
+	opt := streams.Options{Ring: uint32(o.Buffer)}
+	if o.Direct {
+		opt.Mode = pb.StdioMode_STDIO_MODE_DIRECT
+	}
+	if o.DropOldest {
+		opt.Detached = pb.DetachedPolicy_DETACHED_POLICY_DROP_OLDEST
+	}
+	return opt
+}
+
+func (p *Process) connected(s Stream) bool { return p.stdio != nil && p.stdio.connected[s] }
+
+// finish waits until the output is delivered.
+func (s *stdio) finish(ctx context.Context, outputs []*pb.Output) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(s.finishing, func() { cancel(context.Cause(s.finishing)) })
+	defer stop()
+	err := s.set.Finish(ctx, outputs)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if errors.Is(err, errDetached) {
+		return nil // the output is somebody else's
+	}
+	if errors.Is(err, io.ErrClosedPipe) {
+		return nil // the caller closed the pipe that StdoutPipe or StderrPipe gave, and wants no more
+	}
+	return err
+}
+
+func (s *stdio) currentGeneration(stream pb.Stream) uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.generation[stream]
+}
+
+func (s *stdio) attached(a *pb.Attached) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, info := range a.GetStreams() {
+		if i := info.GetStream(); i >= 0 && int(i) < len(s.generation) {
+			s.generation[i] = info.GetGeneration()
+		}
+	}
+}
+
+// streamLost takes the guest's word that a connection broke which may look alive from here.
+func (p *Process) streamLost(stream pb.Stream, generation uint32) {
+	if p.stdio == nil || stream < 0 || int(stream) >= len(p.stdio.connected) || !p.stdio.connected[stream] {
+		return
+	}
+	if generation != p.stdio.currentGeneration(stream) {
+		return // of an earlier attachment, or another client's
+	}
+	select {
+	case p.stdio.told <- streams.LostStream{Stream: stream, Generation: generation}:
+	default: // three are known already
+	}
+}
+
+// keepAttached attaches again to streams whose connections break, for as long as the host has the process.
+func (p *Process) keepAttached() {
+	for {
+		var lost streams.LostStream
+		select {
+		case lost = <-p.stdio.set.Lost():
+		case lost = <-p.stdio.told:
+		case <-p.life.Done():
+			return
+		}
+		if p.life.Err() != nil {
+			return
+		}
+		if lost.Generation != p.stdio.currentGeneration(lost.Stream) {
+			continue // both ends noticed, and it is attached again
+		}
+		if err := p.reattach(lost.Stream); err != nil && p.life.Err() == nil {
+			p.log.Warn("lost a stream", "process", p.id, "stream", Stream(lost.Stream), "err", err)
+			p.stdio.giveUp(fmt.Errorf("lost %v: %w", Stream(lost.Stream), err))
+		}
+	}
+}
+
+// reattach attaches to a stream again, for as long as that can succeed.
+func (p *Process) reattach(stream pb.Stream) error {
+	var known []*pb.StreamInfo // what the guest says of the stream, when the answer to an attach was lost
+	for delay := firstReattach; ; delay = min(2*delay, lastReattach) {
+		err := p.attach(p.life, false, known, stream)
+		if err == nil || !worthReattaching(err) {
+			return err
+		}
+		if err := pause(p.life, delay); err != nil {
+			return err
+		}
+		if known, err = p.afterFailedAttach(err, stream); err != nil {
+			return err
+		}
+	}
+}
+
+// worthReattaching tells a connection that failed from a stream that is gone, taken over, or past its buffer.
+func worthReattaching(err error) bool {
+	for _, final := range []error{
+		errdefs.ErrNotFound, errdefs.ErrFailedPrecondition, errdefs.ErrOutOfRange, errdefs.ErrInvalidArgument, errdefs.ErrNotImplemented,
+		ErrGuestRestarted, ErrClosed, protocol.ErrProtocol,
+	} {
+		if errors.Is(err, final) {
+			return false
+		}
+	}
+	return true
+}
+
+// afterFailedAttach finds out under which generation the next attempt must go: the error says so, or, if there was no answer, the list of processes.
+func (p *Process) afterFailedAttach(failed error, stream pb.Stream) ([]*pb.StreamInfo, error) {
+	if status, ok := errors.AsType[*protocol.StatusError](failed); ok {
+		if g := status.PB.GetGeneration(); g != 0 {
+			p.stdio.set.Retry(stream, g)
+		}
+		return nil, nil
+	}
+	info, err := p.client.lookUp(p.life, p.id, &p.guest)
+	if err != nil {
+		return nil, err
+	}
+	return info.GetStreams(), nil
+}
+
+// lookUp finds a process in the guest's list; a missing one is errdefs.ErrNotFound.
+func (c *Client) lookUp(ctx context.Context, id string, guest *instanceID) (*pb.ProcessInfo, error) {
+	listed, err := c.list(ctx, guest)
+	if err != nil {
+		return nil, err
+	}
+	for _, info := range listed.GetProcesses() {
+		if info.GetId() == id {
+			return info, nil
+		}
+	}
+	return nil, fmt.Errorf("the guest has no process %s: %w", id, errdefs.ErrNotFound)
+}
+
+// attach performs one Attach (SPEC 7).
+func (p *Process) attach(ctx context.Context, takeOver bool, known []*pb.StreamInfo, which ...pb.Stream) error {
+	what := "attach to process " + p.id
+	request, err := p.stdio.set.AttachRequest(takeOver, known, which...)
+	if err != nil {
+		return operationError(what, err)
+	}
+	var attached *pb.Attached
+	err = p.performCreate(ctx, operation{
+		what: what,
+		request: &pb.Request{Op: &pb.Request_Attach{Attach: &pb.Attach{
+			Id: p.id, Streams: request, ConnectTimeoutMs: milliseconds(p.cfg.ConnectTimeout),
+		}}},
+		guest:  &p.guest,
+		result: expect((*pb.Response).GetAttached, &attached),
+	})
+	if err != nil {
+		return err
+	}
+	if err := p.stdio.set.Attached(attached); err != nil {
+		return operationError(what, err)
+	}
+	p.stdio.attached(attached)
+	return nil
+}

@@ -1,0 +1,178 @@
+package hostclient
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/bellhop-vm/bellhop/protocol/pb"
+)
+
+// Wait waits until the process has exited and its output is delivered: all of it, or if another process holds it open, what came within
+// DrainTimeout, which [ExitStatus.Outputs] tells. Any number of callers may wait, before, during and after the run; the process must be created.
+//
+// When the caller's Reader or Writer failed, the error is theirs and the status is set all the same; otherwise one of them is meaningful. A process that exited with another
+// code than 0 is not an error here.
+func (p *Process) Wait(ctx context.Context) (ExitStatus, error) {
+	w, err := p.beginWait()
+	if err != nil {
+		return ExitStatus{}, operationError("wait for process "+p.id, err)
+	}
+	select {
+	case <-w.done:
+		return w.final, w.err
+	case <-ctx.Done():
+		return ExitStatus{}, operationError("wait for process "+p.id, context.Cause(ctx))
+	}
+}
+
+// WaitExit waits until the process has exited, whether its output is delivered or not.
+func (p *Process) WaitExit(ctx context.Context) (ExitStatus, error) {
+	w, err := p.beginWait()
+	if err != nil {
+		return ExitStatus{}, operationError("wait for process "+p.id, err)
+	}
+	select {
+	case <-w.exited:
+		return w.status, nil
+	case <-w.done:
+		select {
+		case <-w.exited:
+			return w.status, nil
+		default:
+			return ExitStatus{}, w.err
+		}
+	case <-ctx.Done():
+		return ExitStatus{}, operationError("wait for process "+p.id, context.Cause(ctx))
+	}
+}
+
+// waiting is what all waiters of a process share. One goroutine of the process fills it in.
+type waiting struct {
+	exited chan struct{} // closed when status is set
+	status ExitStatus
+
+	done  chan struct{} // closed when final and err are set
+	final ExitStatus
+	err   error
+
+	outputs []*pb.Output
+}
+
+func newWaiting() *waiting {
+	return &waiting{exited: make(chan struct{}), done: make(chan struct{})}
+}
+
+// takeExited is the progress function of Wait, and of a Create that waits. A repeat may tell it again.
+func (w *waiting) takeExited(r *pb.Response) error {
+	e := r.GetExited()
+	if e == nil {
+		return errUnexpected
+	}
+	w.setExited(exitStatus(e))
+	return nil
+}
+
+func (w *waiting) setExited(s ExitStatus) {
+	select {
+	case <-w.exited:
+	default:
+		w.status = s
+		close(w.exited)
+	}
+}
+
+// takeDrained is the result function of the same.
+func (w *waiting) takeDrained(r *pb.Response) error {
+	d := r.GetDrained()
+	if d == nil || d.GetExited() == nil {
+		return errUnexpected
+	}
+	w.final = drainedStatus(d)
+	w.outputs = d.GetOutputs()
+	status := w.final
+	status.Outputs = nil
+	w.setExited(status)
+	return nil
+}
+
+func (w *waiting) fail(err error) {
+	w.err = err
+	close(w.done)
+}
+
+func (p *Process) setWaiting(w *waiting) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting = w
+}
+
+// beginWait gives what the process's waiters share, and begins to wait if nobody has.
+func (p *Process) beginWait() (*waiting, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.waiting != nil:
+		return p.waiting, nil
+	case p.state == stateDeleted:
+		return nil, errDeleted
+	case p.state != stateCreated && p.state != stateStarted:
+		return nil, precondition("the process is not created")
+	case p.released:
+		return nil, context.Cause(p.life)
+	}
+	w := newWaiting()
+	p.waiting = w
+	p.wg.Go(func() { p.finishWaiting(w, p.performWait(w)) })
+	return w, nil
+}
+
+// performWait asks the guest to tell the exit and the end of the output. While the slots for such operations are taken, the watch tells when asking is of use.
+func (p *Process) performWait(w *waiting) error {
+	release, ok := p.client.tryLongSlot()
+	if !ok {
+		p.client.startWatching()
+		select {
+		case <-p.exitSeen:
+		case <-p.life.Done():
+			return context.Cause(p.life)
+		}
+		var err error
+		if release, err = p.client.takeLongSlot(p.life); err != nil {
+			return err
+		}
+	}
+	defer release()
+	return p.do(p.life, operation{
+		what:     "wait for process " + p.id,
+		request:  &pb.Request{Op: &pb.Request_Wait{Wait: &pb.Wait{Id: p.id, DrainTimeoutMs: drainMilliseconds(p.cfg.DrainTimeout)}}},
+		repeat:   true,
+		progress: w.takeExited,
+		result:   w.takeDrained,
+	})
+}
+
+// finishWaiting waits, after the guest's last word or its failure err, until the host has delivered the output, and wakes the waiters.
+func (p *Process) finishWaiting(w *waiting, err error) {
+	if err == nil && p.stdio != nil {
+		err = p.stdio.finish(p.life, w.outputs)
+		if err != nil {
+			err = fmt.Errorf("process %s: %w", p.id, err)
+		}
+	}
+	w.fail(err)
+}
+
+// knownExit gives the exit status if it is known, without waiting.
+func (p *Process) knownExit() (ExitStatus, error) {
+	p.mu.Lock()
+	w := p.waiting
+	p.mu.Unlock()
+	if w != nil {
+		select {
+		case <-w.exited:
+			return w.status, nil
+		default:
+		}
+	}
+	return ExitStatus{}, precondition("the process has not exited")
+}

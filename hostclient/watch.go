@@ -1,0 +1,194 @@
+package hostclient
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/bellhop-vm/bellhop/protocol/pb"
+)
+
+// Event is something that happened in the guest: [ProcessChanged], [Synced], [StreamLost], [Drained], [Deleted] or [OutOfMemory].
+type Event interface{ event() }
+
+// ProcessChanged says what a process is now: it was created, started, exited, or attached to.
+type ProcessChanged struct{ ProcessInfo }
+
+// Synced comes when every process that exists has been told.
+type Synced struct{}
+
+// StreamLost says that the connection of a process's stream broke.
+type StreamLost struct {
+	ID     string
+	Stream Stream
+}
+
+// Drained says that all output of an exited process was delivered, or that the agent's bound for it ran out.
+type Drained struct {
+	ID     string
+	Status ExitStatus
+}
+
+// Deleted says that a process is no more.
+type Deleted struct{ ID string }
+
+// OutOfMemory says that the kernel killed something in a container for want of memory.
+type OutOfMemory struct{ Container string }
+
+func (ProcessChanged) event() {}
+func (Synced) event()         {}
+func (StreamLost) event()     {}
+func (Drained) event()        {}
+func (Deleted) event()        {}
+func (OutOfMemory) event()    {}
+
+// Watch gives the guest's events until the loop is left or ctx ends: first a [ProcessChanged] for every process that exists, then [Synced], then events as they
+// happen. After a lost connection, and when the loop was too slow for the agent to keep its events, it begins again from the start on its own, so
+// no state is missed, only intermediate ones. The last pair has the error that ended it, which is ctx's cause when ctx ended.
+func (c *Client) Watch(ctx context.Context) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		err := c.watch(ctx, nil, func(e *pb.Event) error {
+			if event := c.event(e); event != nil && !yield(event, nil) {
+				return errStopWatch
+			}
+			return nil
+		})
+		if !errors.Is(err, errStopWatch) {
+			yield(nil, err)
+		}
+	}
+}
+
+var errStopWatch = errors.New("the watcher wants no more")
+
+func (c *Client) event(e *pb.Event) Event {
+	switch e := e.What.(type) {
+	case *pb.Event_Process:
+		return ProcessChanged{c.processInfo(e.Process)}
+	case *pb.Event_Synced:
+		return Synced{}
+	case *pb.Event_StreamLost:
+		return StreamLost{ID: e.StreamLost.GetId(), Stream: Stream(e.StreamLost.GetStream())}
+	case *pb.Event_Drained:
+		return Drained{ID: e.Drained.GetId(), Status: drainedStatus(e.Drained.GetDrained())}
+	case *pb.Event_Deleted:
+		return Deleted{ID: e.Deleted.GetId()}
+	case *pb.Event_Oom:
+		return OutOfMemory{Container: e.Oom.GetId()}
+	}
+	return nil // added after this version
+}
+
+// watch calls handle for each event until it fails, or ctx ends. begin, if not nil, is called before the first event and before each beginning from
+// the start.
+func (c *Client) watch(ctx context.Context, begin func(), handle func(*pb.Event) error) error {
+	release, err := c.takeLongSlot(ctx)
+	if err != nil {
+		return operationError("watch the guest", err)
+	}
+	defer release()
+	for {
+		err := c.call(ctx, operation{
+			what:     "watch the guest",
+			request:  &pb.Request{Op: &pb.Request_Watch{Watch: &pb.Watch{}}},
+			repeat:   true,
+			sending:  begin,
+			progress: func(r *pb.Response) error { return handleEvent(r, handle) },
+			result:   func(*pb.Response) error { return errUnexpected },
+		})
+		if !errors.Is(err, errdefs.ErrResourceExhausted) {
+			return err
+		}
+	}
+}
+
+func handleEvent(r *pb.Response, handle func(*pb.Event) error) error {
+	e := r.GetEvent()
+	if e == nil {
+		return errUnexpected
+	}
+	return handle(e)
+}
+
+// takeLongSlot takes one of the slots for operations that last; release gives it back.
+func (c *Client) takeLongSlot(ctx context.Context) (release func(), err error) {
+	select {
+	case c.long <- struct{}{}:
+		return func() { <-c.long }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-c.life.Done():
+		return nil, context.Cause(c.life)
+	}
+}
+
+// rewatchDelay is waited after a watch that failed for a reason other than the connection.
+const rewatchDelay = time.Second
+
+// startWatching begins to tell the client's processes what happens to them, if that has not begun.
+func (c *Client) startWatching() {
+	c.mu.Lock()
+	began := c.watching
+	c.watching = true
+	c.mu.Unlock()
+	if !began {
+		c.spawn(c.watchProcesses)
+	}
+}
+
+// watchProcesses hands events to the processes of this client for as long as it lives.
+func (c *Client) watchProcesses() {
+	for {
+		var told map[string]bool // the processes that exist, until all are known
+		begin := func() { told = make(map[string]bool) }
+		err := c.watch(c.life, begin, func(e *pb.Event) error {
+			if e.GetSynced() != nil {
+				c.missing(told)
+				told = nil
+				return nil
+			}
+			if told != nil && e.GetProcess() != nil {
+				told[e.GetProcess().GetId()] = true
+			}
+			c.dispatch(e)
+			return nil
+		})
+		if c.life.Err() != nil {
+			return
+		}
+		c.cfg.Logger.Warn("the watch ended", "err", err)
+		if pause(c.life, rewatchDelay) != nil {
+			return
+		}
+	}
+}
+
+// dispatch tells the processes that an event is about. There are at most a few with one id.
+func (c *Client) dispatch(e *pb.Event) {
+	switch e := e.What.(type) {
+	case *pb.Event_Process:
+		for _, p := range c.processesOf(e.Process.GetId()) {
+			p.observe(e.Process)
+		}
+	case *pb.Event_Deleted:
+		for _, p := range c.processesOf(e.Deleted.GetId()) {
+			p.ended()
+		}
+	case *pb.Event_StreamLost:
+		for _, p := range c.processesOf(e.StreamLost.GetId()) {
+			p.streamLost(e.StreamLost.GetStream(), e.StreamLost.GetGeneration())
+		}
+	}
+}
+
+// missing tells the processes that the guest did not name that there is something to learn.
+func (c *Client) missing(told map[string]bool) {
+	for _, p := range c.allProcesses() {
+		if !told[p.id] {
+			p.ended()
+		}
+	}
+}
