@@ -105,10 +105,10 @@ func (c Config) machineArguments() []string {
 }
 
 func (c Config) vsockArguments(f form) []string {
-	if c.Vsock == VsockVhost {
+	switch {
+	case c.Vsock == VsockVhost:
 		return []string{"-device", fmt.Sprintf("vhost-vsock-pci,guest-cid=%d", c.CID)}
-	}
-	if f == reproducible {
+	case c.Vsock == VsockNone, f == reproducible:
 		return nil
 	}
 	return []string{

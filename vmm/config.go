@@ -99,10 +99,11 @@ type Vsock int
 const (
 	VsockUser  Vsock = iota // this process, without privilege
 	VsockVhost              // the host's kernel, through /dev/vhost-vsock
+	VsockNone               // nobody: the guest has no such device
 )
 
 // String returns the name of the way.
-func (v Vsock) String() string { return nameOf(int(v), "Vsock", "user", "vhost") }
+func (v Vsock) String() string { return nameOf(int(v), "Vsock", "user", "vhost", "none") }
 
 func nameOf(i int, kind string, names ...string) string {
 	if i < 0 || i >= len(names) {
@@ -200,7 +201,7 @@ func (c Config) checkSize() error {
 
 func (c Config) checkVsock() error {
 	switch c.Vsock {
-	case VsockUser:
+	case VsockUser, VsockNone:
 		if c.CID != 0 {
 			return errors.New("Config.CID is for VsockVhost: with VsockUser set DeviceConfig.GuestCID")
 		}

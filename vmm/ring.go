@@ -1,9 +1,6 @@
 package vmm
 
-import (
-	"io"
-	"sync"
-)
+import "sync"
 
 // consoleTailSize and stderrTailSize are what is kept of each, in bytes. A boot
 // that ends in a panic prints some 5 KiB.
@@ -46,22 +43,4 @@ func (r *ring) String() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return string(r.buf[r.next:]) + string(r.buf[:r.next])
-}
-
-// tee gives everything to the ring, and to w until w fails. It never fails
-// itself: QEMU would take a broken console pipe for a reason to die.
-type tee struct {
-	ring *ring
-	w    io.Writer // nil: none, or it has failed
-}
-
-// Write is called by one goroutine only.
-func (t *tee) Write(p []byte) (int, error) {
-	t.ring.Write(p)
-	if t.w != nil {
-		if _, err := t.w.Write(p); err != nil {
-			t.w = nil
-		}
-	}
-	return len(p), nil
 }

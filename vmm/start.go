@@ -13,8 +13,9 @@ import (
 	"github.com/bellhop-vm/bellhop/vmm/vsockdev"
 )
 
-// pipeDelay bounds how long the end of a VM waits for a Console.Write that
-// does not return.
+// pipeDelay bounds how long the end of a VM waits for the ends of its
+// connections: for a Console.Write that does not return, or for a process that
+// QEMU might have left.
 const pipeDelay = 2 * time.Second
 
 // Start starts a VM and returns when QEMU has accepted its options and the
@@ -66,11 +67,10 @@ func prepare(ctx context.Context, cfg Config) (*VM, error) {
 		return nil, err
 	}
 	return &VM{
-		cfg:     cfg,
-		qemu:    qemu,
-		console: newRing(consoleTailSize),
-		stderr:  newRing(stderrTailSize),
-		done:    make(chan struct{}),
+		cfg:    cfg,
+		qemu:   qemu,
+		stderr: newRing(stderrTailSize),
+		done:   make(chan struct{}),
 	}, nil
 }
 
@@ -82,33 +82,35 @@ func findQEMU(name string) (string, error) {
 	return path, nil
 }
 
-// launch opens the connections that QEMU inherits and starts it.
+// inheritance is what QEMU takes over from us. Our copies are closed once
+// QEMU runs, or its end would not end the connections.
+type inheritance struct {
+	stdout  *os.File
+	sockets []*os.File // in the order of monitorFD, vsockFD
+}
+
+func (in *inheritance) close() {
+	for _, f := range append(in.sockets, in.stdout) {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// launch opens the connections to QEMU and starts it.
 func (vm *VM) launch(ctx context.Context) error {
-	conn, theirs, err := socketPair()
+	in, err := vm.connect()
 	if err != nil {
+		vm.release()
 		return err
 	}
-	inherited := []*os.File{theirs}
-	if vm.cfg.Vsock == VsockUser {
-		socket, err := vm.openDevice()
-		if err != nil {
-			conn.Close()
-			theirs.Close()
-			return err
-		}
-		inherited = append(inherited, socket)
-	}
-	vm.monitor = newMonitor(conn)
-
 	vmCtx, cancel := context.WithCancelCause(ctx)
 	vm.cancel = cancel
-	cmd := vm.command(vmCtx, inherited)
+	cmd := vm.command(vmCtx, in)
 	started := make(chan error)
 	go vm.run(vmCtx, cmd, started)
 	err = <-started
-	for _, f := range inherited {
-		f.Close() // or QEMU's end would not end the connections
-	}
+	in.close()
 	if err != nil {
 		<-vm.done
 		return fmt.Errorf("cannot run QEMU: %w", err)
@@ -116,25 +118,41 @@ func (vm *VM) launch(ctx context.Context) error {
 	return nil
 }
 
-// openDevice makes the vsock device and returns QEMU's end of its socket.
-func (vm *VM) openDevice() (*os.File, error) {
-	device, err := vsockdev.New(vm.cfg.DeviceConfig)
+// connect opens our ends and returns QEMU's. When it fails, the caller releases
+// what it has opened.
+func (vm *VM) connect() (in *inheritance, err error) {
+	in = &inheritance{}
+	defer func() {
+		if err != nil {
+			in.close()
+		}
+	}()
+	conn, socket, err := socketPair()
 	if err != nil {
-		return nil, err
+		return in, err
 	}
-	socket, err := device.TakeSocket()
-	if err != nil {
-		device.Close()
-		return nil, err
+	vm.monitor = newMonitor(conn)
+	in.sockets = append(in.sockets, socket)
+	if vm.console, in.stdout, err = openConsole(vm.cfg.Console); err != nil {
+		return in, err
 	}
-	vm.device = device
-	return socket, nil
+	if vm.cfg.Vsock != VsockUser {
+		return in, nil
+	}
+	if vm.device, err = vsockdev.New(vm.cfg.DeviceConfig); err != nil {
+		return in, err
+	}
+	if socket, err = vm.device.TakeSocket(); err != nil {
+		return in, err
+	}
+	in.sockets = append(in.sockets, socket)
+	return in, nil
 }
 
-func (vm *VM) command(ctx context.Context, inherited []*os.File) *exec.Cmd {
+func (vm *VM) command(ctx context.Context, in *inheritance) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, vm.qemu, vm.cfg.arguments(inProcess)...)
-	cmd.ExtraFiles = inherited
-	cmd.Stdout = &tee{ring: vm.console, w: vm.cfg.Console}
+	cmd.ExtraFiles = in.sockets
+	cmd.Stdout = in.stdout
 	cmd.Stderr = vm.stderr
 	cmd.SysProcAttr = childAttributes()
 	cmd.WaitDelay = pipeDelay
@@ -154,10 +172,8 @@ func (vm *VM) run(ctx context.Context, cmd *exec.Cmd, started chan<- error) {
 	started <- err
 	if err == nil {
 		vm.cfg.Logger.Debug("started QEMU", "pid", cmd.Process.Pid, "command", vm.CommandLine())
-		err = cmd.Wait()
-	}
-	if errors.Is(err, exec.ErrWaitDelay) {
-		vm.cfg.Logger.Warn("gave up on a console writer that does not return")
+		// Its error is in cmd.ProcessState, which says more.
+		_ = cmd.Wait()
 	}
 	vm.release()
 	vm.err = vm.reasonOfEnd(context.Cause(ctx), cmd.ProcessState)
@@ -165,15 +181,21 @@ func (vm *VM) run(ctx context.Context, cmd *exec.Cmd, started chan<- error) {
 	vm.cfg.Logger.Debug("VM ended", "error", vm.err)
 }
 
-// release closes what run owns. QEMU is dead, so the monitor's reader has come
-// to the end of its connection or does so now.
+// release closes our ends of the connections to QEMU and joins their readers.
+// QEMU is dead, or was never born: so the readers come to an end by themselves,
+// having read all that it said.
 func (vm *VM) release() {
 	if vm.device != nil {
 		if err := vm.device.Close(); err != nil {
 			vm.cfg.Logger.Warn("closing the vsock device failed", "error", err)
 		}
 	}
-	vm.monitor.drain()
+	if vm.monitor != nil {
+		vm.monitor.drain()
+	}
+	if vm.console != nil && !vm.console.drain() {
+		vm.cfg.Logger.Warn("gave up on a console writer that does not return")
+	}
 }
 
 func (vm *VM) reasonOfEnd(cause error, state *os.ProcessState) error {
@@ -186,7 +208,7 @@ func (vm *VM) reasonOfEnd(cause error, state *os.ProcessState) error {
 	case reason == ReasonShutdown && state != nil && state.Success():
 		return nil
 	}
-	return &ExitError{Reason: reason, State: state, Stderr: vm.stderr.String(), Console: vm.console.String()}
+	return &ExitError{Reason: reason, State: state, Stderr: vm.stderr.String(), Console: vm.console.tail.String()}
 }
 
 // launchError is the end of a QEMU that never ran its guest.

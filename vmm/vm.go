@@ -15,9 +15,9 @@ import (
 type VM struct {
 	cfg     Config
 	qemu    string           // path of the binary
-	device  *vsockdev.Device // nil with VsockVhost
+	device  *vsockdev.Device // nil unless VsockUser
 	monitor *monitor
-	console *ring
+	console *console
 	stderr  *ring
 	started time.Time
 
@@ -38,7 +38,7 @@ func (vm *VM) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 
 func (vm *VM) waitForDriver(ctx context.Context) error {
 	if vm.device == nil {
-		return vm.vhostError()
+		return vm.noDeviceError()
 	}
 	select {
 	case <-vm.done:
@@ -67,12 +67,15 @@ func (vm *VM) endError() error {
 // can be made before the guest is up, and ends with the VM.
 func (vm *VM) Listen(port uint32) (net.Listener, error) {
 	if vm.device == nil {
-		return nil, fmt.Errorf("cannot listen on host port %d: %w", port, vm.vhostError())
+		return nil, fmt.Errorf("cannot listen on host port %d: %w", port, vm.noDeviceError())
 	}
 	return vm.device.Listen(port)
 }
 
-func (vm *VM) vhostError() error {
+func (vm *VM) noDeviceError() error {
+	if vm.cfg.Vsock == VsockNone {
+		return fmt.Errorf("the VM has no vsock device: %w", errors.ErrUnsupported)
+	}
 	return fmt.Errorf("the host's kernel serves this VM's vsock: use AF_VSOCK with CID %d: %w", vm.cfg.CID, errors.ErrUnsupported)
 }
 
@@ -99,7 +102,7 @@ func (vm *VM) Close() error {
 
 // ConsoleTail returns the last 64 KiB that the guest wrote to its console. The
 // bytes are the guest's and not fit for a terminal.
-func (vm *VM) ConsoleTail() string { return vm.console.String() }
+func (vm *VM) ConsoleTail() string { return vm.console.tail.String() }
 
 // CommandLine returns a shell command that boots the same machine, with its
 // console on standard output. The user-space vsock device is missing in it,
@@ -108,7 +111,7 @@ func (vm *VM) CommandLine() string {
 	return shellQuote(append([]string{vm.qemu}, vm.cfg.arguments(reproducible)...))
 }
 
-// Device returns the user-space vsock device, nil with VsockVhost. The VM
+// Device returns the user-space vsock device, nil unless VsockUser. The VM
 // closes it.
 func (vm *VM) Device() *vsockdev.Device { return vm.device }
 
