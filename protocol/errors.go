@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"unicode"
 
 	"github.com/containerd/errdefs"
 
@@ -16,8 +17,8 @@ type StatusError struct {
 	PB *pb.Error
 }
 
-// Error gives the chain in one line: "start process web: exec /bin/nope: not found". What the peer sent is quoted where it is not printable, since it may
-// reach a terminal.
+// Error gives the chain in one line: "start process web: exec /bin/nope: not found". Characters that are not printable are replaced by U+FFFD, since the
+// peer's text may reach a terminal.
 func (e *StatusError) Error() string {
 	return printable(strings.Join(append(append([]string(nil), e.PB.Steps...), e.PB.Message), ": "))
 }
@@ -71,11 +72,11 @@ func CodeOf(err error) pb.Code {
 	return pb.Code_CODE_UNKNOWN
 }
 
-// printable replaces control characters, as a peer's text may reach a terminal.
+// printable replaces what is not graphic: control characters, direction overrides, invisible characters, bytes that are not UTF-8.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
-			return '\uFFFD'
+		if !unicode.IsGraphic(r) {
+			return unicode.ReplacementChar
 		}
 		return r
 	}, s)

@@ -51,8 +51,8 @@ func WriteHello(w io.Writer, h *pb.Hello) error {
 	return nil
 }
 
-// ReadHello reads the peer's hello and no byte more. The error is ErrNotBellhop, a *VersionError, or of the reader; the caller sets the deadline
-// (HelloTimeout).
+// ReadHello reads the peer's hello and no byte more. The error wraps ErrNotBellhop, a *VersionError, ErrProtocol, or that of the reader; the
+// caller sets the deadline (HelloTimeout).
 func ReadHello(r io.Reader) (*pb.Hello, error) {
 	var hdr [helloHeaderSize]byte
 	if _, err := io.ReadFull(r, hdr[:]); err != nil {
@@ -66,7 +66,7 @@ func ReadHello(r io.Reader) (*pb.Hello, error) {
 	}
 	n := binary.BigEndian.Uint32(hdr[12:])
 	if n > MaxHelloBody {
-		return nil, fmt.Errorf("cannot read hello: body of %d bytes, at most %d", n, MaxHelloBody)
+		return nil, fmt.Errorf("cannot read hello: %w: body of %d bytes, at most %d", ErrProtocol, n, MaxHelloBody)
 	}
 	body := make([]byte, n)
 	if _, err := io.ReadFull(r, body); err != nil {
@@ -74,7 +74,7 @@ func ReadHello(r io.Reader) (*pb.Hello, error) {
 	}
 	h := new(pb.Hello)
 	if err := h.UnmarshalVT(body); err != nil {
-		return nil, fmt.Errorf("cannot read hello: %w", err)
+		return nil, fmt.Errorf("cannot read hello: %w: %v", ErrProtocol, err)
 	}
 	return h, nil
 }

@@ -52,7 +52,7 @@ func WriteMessage(w io.Writer, limit int, kind Kind, m Message) error {
 // ReadRequest reads what a host may send. io.EOF means that the stream ended between messages; every other error ends the stream, and wraps
 // ErrProtocol where the peer is at fault.
 func ReadRequest(r io.Reader, limit int) (*pb.Request, error) {
-	kind, payload, err := readMessage(r, limit)
+	kind, size, err := readMessageHeader(r, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -60,48 +60,80 @@ func ReadRequest(r io.Reader, limit int) (*pb.Request, error) {
 		return nil, fmt.Errorf("%w: message of kind %d from a host", ErrProtocol, kind)
 	}
 	req := new(pb.Request)
-	if err := req.UnmarshalVT(payload); err != nil {
-		return nil, fmt.Errorf("%w: request: %v", ErrProtocol, err)
+	if err := readPayload(r, size, req, requestElements); err != nil {
+		return nil, err
 	}
 	return req, nil
 }
 
-// ReadResponse reads what a guest may send: a response with KindProgress or KindResult, or a *StatusError as the error when
+// ReadResponse reads what a guest may send: a response with KindProgress or KindResult, or KindError and a *StatusError as the error when
 // the operation failed. Other errors are as those of ReadRequest.
 func ReadResponse(r io.Reader, limit int) (Kind, *pb.Response, error) {
-	kind, payload, err := readMessage(r, limit)
+	kind, size, err := readMessageHeader(r, limit)
 	if err != nil {
 		return 0, nil, err
 	}
 	switch kind {
 	case KindProgress, KindResult:
 		resp := new(pb.Response)
-		if err := resp.UnmarshalVT(payload); err != nil {
-			return 0, nil, fmt.Errorf("%w: response: %v", ErrProtocol, err)
+		if err := readPayload(r, size, resp, responseElements); err != nil {
+			return 0, nil, err
 		}
 		return kind, resp, nil
 	case KindError:
 		e := new(pb.Error)
-		if err := e.UnmarshalVT(payload); err != nil {
-			return 0, nil, fmt.Errorf("%w: error: %v", ErrProtocol, err)
+		if err := readPayload(r, size, e, nil); err != nil {
+			return 0, nil, err
 		}
 		return kind, nil, &StatusError{PB: e}
 	}
 	return 0, nil, fmt.Errorf("%w: message of kind %d from a guest", ErrProtocol, kind)
 }
 
-func readMessage(r io.Reader, limit int) (Kind, []byte, error) {
+func readMessageHeader(r io.Reader, limit int) (Kind, int, error) {
 	var hdr [messageHeaderSize]byte
 	if _, err := io.ReadFull(r, hdr[:]); err != nil {
-		return 0, nil, err
+		return 0, 0, err
 	}
 	n := binary.BigEndian.Uint32(hdr[:])
 	if uint64(n) > uint64(limit) {
-		return 0, nil, fmt.Errorf("%w: message of %d bytes, at most %d", ErrProtocol, n, limit)
+		return 0, 0, fmt.Errorf("%w: message of %d bytes, at most %d", ErrProtocol, n, limit)
 	}
-	payload := make([]byte, n)
-	if _, err := io.ReadFull(r, payload); err != nil {
-		return 0, nil, noEOF(err)
+	return Kind(hdr[4]), int(n), nil
+}
+
+// readPayload reads size bytes into m.
+func readPayload(r io.Reader, size int, m Message, repeated elements) error {
+	payload, err := readGrowing(r, size)
+	if err != nil {
+		return err
 	}
-	return Kind(hdr[4]), payload, nil
+	if err := repeated.check(payload); err != nil {
+		return err
+	}
+	if err := m.UnmarshalVT(payload); err != nil {
+		return fmt.Errorf("%w: payload: %v", ErrProtocol, err)
+	}
+	return nil
+}
+
+// firstRead is what readGrowing allocates before anything has come, in bytes. Nearly all messages are shorter.
+const firstRead = 16 << 10
+
+// readGrowing reads size bytes, and never holds more than twice what has come (or firstRead): a peer that announces much and sends nothing costs little.
+func readGrowing(r io.Reader, size int) ([]byte, error) {
+	b := make([]byte, min(size, firstRead))
+	for have := 0; ; {
+		n, err := io.ReadFull(r, b[have:])
+		if err != nil {
+			return nil, noEOF(err)
+		}
+		have += n
+		if have == size {
+			return b, nil
+		}
+		longer := make([]byte, min(size, 2*have))
+		copy(longer, b)
+		b = longer
+	}
 }
