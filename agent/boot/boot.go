@@ -122,20 +122,16 @@ func (r *Result) run(steps []step, warn func(error)) {
 }
 
 func layOutGuestCgroups(r *Result) (err error) {
-	r.CgroupRoot, err = cgroups{cgroupMount}.layOutGuest(os.Getpid())
+	r.CgroupRoot, err = cgroups{cgroupMount}.layOut("/", os.Getpid())
 	return err
 }
 
 func layOutServiceCgroups(r *Result) error {
 	content, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot find the agent's cgroup: %w", err)
 	}
-	own, err := ownCgroup(string(content))
-	if err != nil {
-		return err
-	}
-	r.CgroupRoot, err = cgroups{cgroupMount}.layOutService(own, os.Getpid())
+	r.CgroupRoot, err = cgroups{cgroupMount}.layOutService(string(content), os.Getpid())
 	return err
 }
 

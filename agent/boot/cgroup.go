@@ -14,15 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The cgroups that Bellhop makes. The agent gets one of its own so that
-// no limit of a container is ever the agent's, and since only leaves may hold
-// processes.
+// The cgroups that Bellhop makes beneath the one it was given. The agent has one
+// of its own so that no limit of a container is ever the agent's, and since only
+// leaves may hold processes.
 const (
-	cgroupMount     = "/sys/fs/cgroup"
-	guestAgent      = "bellhop-agent"
-	guestContainers = "bellhop"
-	serviceAgent    = "agent"
+	agentCgroup      = "bellhop-agent"
+	containersCgroup = "bellhop"
 )
+
+// cgroupMount is where the table of file systems mounts cgroup v2.
+const cgroupMount = "/sys/fs/cgroup"
 
 // cgroups is a cgroup v2 hierarchy: mount is where it is mounted, and all other
 // paths are relative to it and begin with a slash, as in /proc/PID/cgroup.
@@ -30,34 +31,42 @@ type cgroups struct {
 	mount string
 }
 
-// layOutGuest gives the whole hierarchy to Bellhop: the agent moves to a cgroup
-// of its own, and the result is the one for containers.
-func (c cgroups) layOutGuest(pid int) (string, error) {
-	if err := c.moveTo("/"+guestAgent, pid); err != nil {
+// layOut moves the agent to a cgroup of its own beneath own, which is the
+// agent's to govern, and returns the one for containers: empty if there is none,
+// usable with fewer controllers if it comes with an error.
+func (c cgroups) layOut(own string, pid int) (containers string, err error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(c.mount, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
+		return "", fmt.Errorf("no cgroup v2 is mounted on %s", c.mount)
+	}
+	if err := c.moveTo(path.Join(own, agentCgroup), pid); err != nil {
 		return "", err
 	}
-	root := "/" + guestContainers
-	if err := c.enableControllers("/"); err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(c.file(root), 0o755); err != nil {
+	containers = path.Join(own, containersCgroup)
+	if err := os.MkdirAll(c.file(containers), 0o755); err != nil {
 		return "", fmt.Errorf("cannot make the cgroup of containers: %w", err)
 	}
-	return root, c.enableControllers(root)
+	if err := c.enableControllers(own); err != nil {
+		return containers, err
+	}
+	return containers, c.enableControllers(containers)
 }
 
-// layOutService works in the cgroup own, in which another init started the
-// agent and which it delegated (systemd: Delegate=yes): the agent moves to a
-// leaf, and containers go beneath own.
-func (c cgroups) layOutService(own string, pid int) (string, error) {
-	if err := c.moveTo(path.Join(own, serviceAgent), pid); err != nil {
-		return "", fmt.Errorf("%w (is the agent's cgroup delegated to it, as by systemd's Delegate=yes?)", err)
+// layOutService is layOut beneath the cgroup in which another init started the
+// agent, given by /proc/PID/cgroup. It must be delegated to the agent.
+func (c cgroups) layOutService(content string, pid int) (containers string, err error) {
+	own, err := ownCgroup(content)
+	if err != nil {
+		return "", err
 	}
-	err := c.enableControllers(own)
-	if errors.Is(err, unix.EBUSY) {
-		err = fmt.Errorf("%w (other processes live in the agent's cgroup: start it as a service of its own)", err)
+	containers, err = c.layOut(own, pid)
+	switch {
+	case errors.Is(err, unix.EACCES) || errors.Is(err, unix.EROFS):
+		err = fmt.Errorf("%w (is the agent's cgroup delegated to it, as by systemd's Delegate=yes?)", err)
+	case errors.Is(err, unix.EBUSY):
+		err = fmt.Errorf("%w (other processes live in the agent's cgroup %s: start it in one of its own)", err, own)
 	}
-	return own, err
+	return containers, err
 }
 
 func (c cgroups) file(elem ...string) string {
@@ -75,29 +84,30 @@ func (c cgroups) moveTo(cgroup string, pid int) error {
 	return nil
 }
 
-// enableControllers makes every controller of cgroup available to its children.
+// enableControllers makes every controller of cgroup available to its children:
+// one by one, since a write that names several enables all or none.
 func (c cgroups) enableControllers(cgroup string) error {
 	available, err := os.ReadFile(c.file(cgroup, "cgroup.controllers"))
 	if err != nil {
 		return fmt.Errorf("cannot enable controllers: %w", err)
 	}
-	var request []string
+	var errs []error
 	for _, name := range strings.Fields(string(available)) {
-		request = append(request, "+"+name)
+		if err := writeExisting(c.file(cgroup, "cgroup.subtree_control"), "+"+name); err != nil {
+			errs = append(errs, fmt.Errorf("cannot enable controller %s: %w", name, err))
+		}
 	}
-	if len(request) == 0 {
-		return nil
-	}
-	if err := writeExisting(c.file(cgroup, "cgroup.subtree_control"), strings.Join(request, " ")); err != nil {
-		return fmt.Errorf("cannot enable controllers: %w", err)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// ownCgroup returns the v2 cgroup of the content of a /proc/PID/cgroup file.
+// ownCgroup returns the v2 cgroup that the content of a /proc/PID/cgroup file
+// names: the one that the agent was started in, also when it has moved since.
 func ownCgroup(content string) (string, error) {
 	for line := range strings.Lines(content) {
 		if own, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok && path.IsAbs(own) {
+			if path.Base(own) == agentCgroup {
+				own = path.Dir(own)
+			}
 			return own, nil
 		}
 	}

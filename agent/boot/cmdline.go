@@ -62,7 +62,7 @@ func ParseCmdline(line string) (Config, []error) {
 	cfg := DefaultConfig()
 	var errs []error
 	for _, word := range splitWords(line) {
-		name, value, _ := strings.Cut(word, "=")
+		name, value, _ := strings.Cut(strings.TrimPrefix(word, `"`), "=")
 		name = strings.ReplaceAll(name, "-", "_")
 		if !strings.HasPrefix(name, keyPrefix) {
 			continue
@@ -96,11 +96,10 @@ func splitWords(line string) []string {
 	})
 }
 
-// unquote takes the quotes around a value off. The kernel shows key="a b" as it
-// was written, and also knows "key=a b", which it turns into the former.
+// unquote takes the quotes around a value off, or what is left of those around
+// a whole word: the kernel knows key="a b" and "key=a b".
 func unquote(value string) string {
-	value = strings.TrimPrefix(value, `"`)
-	return strings.TrimSuffix(value, `"`)
+	return strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`)
 }
 
 func setPort(c *Config, value string) error {

@@ -78,7 +78,7 @@ func mountAll(root string, table []mount, warn func(error)) error {
 // isAbsent is true when the kernel does not know the file system, or a parent
 // such as sysfs offers no place for it.
 func isAbsent(err error) bool {
-	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPERM)
+	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT)
 }
 
 // mount makes m's target and mounts on it, unless what is wanted is there: an

@@ -64,7 +64,6 @@ func setHostnameOf(name string) error {
 	return nil
 }
 
-
 // firstPlausibleYear is one before which no guest of this software ran.
 const firstPlausibleYear = 2025
 
