@@ -17,7 +17,7 @@ type lingering struct {
 	list  []lingerer
 	timer *time.Timer
 	ended bool
-	busy  sync.WaitGroup // expire calls under way
+	busy  sync.WaitGroup // timer calls to come or under way
 }
 
 type lingerer struct {
@@ -42,13 +42,24 @@ func (l *lingering) add(c *Conn) {
 	}
 }
 
-// arm has expire called in a while. The caller holds mu.
+// arm sets the timer. The caller holds mu.
 func (l *lingering) arm(wait time.Duration) {
 	l.busy.Add(1)
 	l.timer = time.AfterFunc(wait, func() {
 		defer l.busy.Done()
 		l.expire(time.Now())
+		l.rearm()
 	})
+}
+
+// rearm sets the timer for the connection that is the oldest now.
+func (l *lingering) rearm() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.timer = nil
+	if len(l.list) > 0 && !l.ended {
+		l.arm(time.Until(l.list[0].until))
+	}
 }
 
 // expire resets the connections whose time is over.
@@ -59,13 +70,8 @@ func (l *lingering) expire(now time.Time) {
 		n++
 	}
 	expired := l.list[:n:n]
-	l.list = l.list[n:]
-	l.timer = nil
-	switch {
-	case len(l.list) == 0:
+	if l.list = l.list[n:]; len(l.list) == 0 {
 		l.list = nil
-	case !l.ended:
-		l.arm(l.list[0].until.Sub(now))
 	}
 	l.mu.Unlock()
 	for _, e := range expired {
@@ -73,7 +79,7 @@ func (l *lingering) expire(now time.Time) {
 	}
 }
 
-// end stops the timer and waits for expire.
+// end stops the timer and waits for its call.
 func (l *lingering) end() {
 	l.mu.Lock()
 	l.ended, l.list = true, nil
