@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/yamux"
 
 	"github.com/bellhop-vm/bellhop/protocol"
+	"github.com/bellhop-vm/bellhop/protocol/framefilter"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -30,10 +31,14 @@ const (
 	openTimeout = time.Minute
 )
 
+// errEnded is the cause of a session whose connection simply ended.
+var errEnded = errors.New("the connection ended")
+
 // session is one control connection after the hello: a yamux client and its streams. Every stream that was opened has a goroutine that reads it until
 // its end; close joins them.
 type session struct {
 	mux        *yamux.Session
+	filter     *framefilter.Conn
 	software   string // the agent's name and version
 	guest      instanceID
 	maxMessage int // bytes that the guest accepts
@@ -54,14 +59,15 @@ func newSession(conn net.Conn, hello *pb.Hello, log *slog.Logger) (*session, err
 	limits := hello.GetLimits()
 	streams := bounded(limits.GetMaxStreams(), protocol.MaxStreams)
 	s := &session{
+		filter:     framefilter.New(conn, framefilter.Host, framefilter.Limits{MaxStreams: streams}),
 		software:   hello.Software,
 		guest:      instanceID(hello.Instance),
 		maxMessage: bounded(limits.GetMaxMessage(), protocol.MaxMessage),
 		log:        log,
-		slots:      make(chan struct{}, streams),
-		idle:       make(chan *stream, min(streams, maxIdle)),
+		slots:      make(chan struct{}, usableStreams(streams)),
+		idle:       make(chan *stream, min(usableStreams(streams), maxIdle)),
 	}
-	mux, err := yamux.Client(filtered(conn), muxConfig(log))
+	mux, err := yamux.Client(s.filter, muxConfig(log))
 	if err != nil {
 		return nil, fmt.Errorf("cannot begin multiplexing: %w", err)
 	}
@@ -80,6 +86,9 @@ func bounded(limit uint32, def int) int {
 	}
 	return int(limit)
 }
+
+// usableStreams leaves a few of the guest's limit unused: a stream whose close was cut short counts for the guest until it has our reset.
+func usableStreams(limit int) int { return max(1, limit-limit/16) }
 
 func muxConfig(log *slog.Logger) *yamux.Config {
 	return &yamux.Config{
@@ -124,11 +133,15 @@ func (s *session) close(reason error) error {
 	return s.cause()
 }
 
+// cause says why the session ended: a frame that the guest may not send, else the reason of fail.
 func (s *session) cause() error {
+	if err := s.filter.Err(); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failure == nil {
-		return errors.New("the connection ended")
+		return errEnded
 	}
 	return s.failure
 }
