@@ -1,0 +1,219 @@
+// The guest's side of the benchmarks: moves bytes over vsock, over stdio or over a pipe, with blocks of a given size and nothing else in the way.
+//
+//	load raw-out PORT BYTES BLOCK   connect to the host, write BYTES
+//	load raw-in PORT BYTES BLOCK    connect to the host, read BYTES
+//	load out BYTES BLOCK            write BYTES to stdout
+//	load in BYTES BLOCK             read BYTES from stdin
+//	load pipe BYTES BLOCK           BYTES through a pipe to a child; prints nanoseconds
+//	load pong PORT COUNT SIZE       connect, then COUNT times read SIZE bytes and write them back
+//	load pongs PORT CONNECTIONS COUNT SIZE   the same on several connections at once, a process each
+//	load spawn COUNT PROGRAM        COUNT times vfork+exec+wait; prints nanoseconds
+//
+// Transfers on a connection begin when the peer has sent one byte (raw-out) or has one (raw-in), so that connecting is not measured.
+#include <errno.h>
+#include <poll.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/vm_sockets.h>
+
+static void die(const char *what)
+{
+	fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static long number(const char *s)
+{
+	char *end;
+	long n = strtol(s, &end, 10);
+	if (*end || n < 0) {
+		fprintf(stderr, "load: %s is not a number\n", s);
+		exit(2);
+	}
+	return n;
+}
+
+static int64_t now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+static int host(long port)
+{
+	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_vm a = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port};
+	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a) < 0)
+		die("connect");
+	return fd;
+}
+
+static void put(int fd, const char *buf, long n)
+{
+	while (n > 0) {
+		ssize_t w = write(fd, buf, n);
+		if (w < 0)
+			die("write");
+		buf += w;
+		n -= w;
+	}
+}
+
+// get reads exactly n bytes.
+static void get(int fd, char *buf, long n)
+{
+	while (n > 0) {
+		ssize_t r = read(fd, buf, n);
+		if (r < 0)
+			die("read");
+		if (r == 0) {
+			fprintf(stderr, "load: end of file\n");
+			exit(1);
+		}
+		buf += r;
+		n -= r;
+	}
+}
+
+static char *block(long size)
+{
+	char *b = malloc(size);
+	if (!b)
+		die("malloc");
+	memset(b, 'x', size);
+	return b;
+}
+
+static void source(int fd, long bytes, long size)
+{
+	char *b = block(size);
+	for (; bytes > 0; bytes -= size)
+		put(fd, b, bytes < size ? bytes : size);
+}
+
+static void sink(int fd, long bytes, long size)
+{
+	char *b = block(size);
+	while (bytes > 0) {
+		ssize_t r = read(fd, b, size);
+		if (r < 0)
+			die("read");
+		if (r == 0) {
+			fprintf(stderr, "load: end of file, %ld bytes missing\n", bytes);
+			exit(1);
+		}
+		bytes -= r;
+	}
+}
+
+static void through_pipe(long bytes, long size)
+{
+	int p[2], status;
+	if (pipe(p) < 0)
+		die("pipe");
+	int64_t start = now();
+	pid_t pid = fork();
+	if (pid < 0)
+		die("fork");
+	if (pid == 0) {
+		close(p[1]);
+		sink(p[0], bytes, size);
+		_exit(0);
+	}
+	close(p[0]);
+	source(p[1], bytes, size);
+	if (waitpid(pid, &status, 0) < 0 || status)
+		die("reader");
+	printf("%lld\n", (long long)(now() - start));
+}
+
+static void pong(long port, long count, long size)
+{
+	int fd = host(port);
+	char *b = block(size);
+	while (count-- > 0) {
+		get(fd, b, size);
+		put(fd, b, size);
+	}
+	close(fd);
+}
+
+static void pongs(long port, long connections, long count, long size)
+{
+	for (long i = 0; i < connections; i++) {
+		pid_t pid = fork();
+		if (pid < 0)
+			die("fork");
+		if (pid == 0) {
+			pong(port, count, size);
+			_exit(0);
+		}
+	}
+	int status;
+	while (wait(&status) > 0)
+		if (status)
+			exit(1);
+}
+
+static void spawn(long count, char *program)
+{
+	char *argv[] = {program, NULL}, *envp[] = {NULL};
+	int64_t start = now();
+	while (count-- > 0) {
+		pid_t pid;
+		int status;
+		errno = posix_spawn(&pid, program, NULL, NULL, argv, envp);
+		if (errno)
+			die(program);
+		if (waitpid(pid, &status, 0) < 0)
+			die("waitpid");
+	}
+	printf("%lld\n", (long long)(now() - start));
+}
+
+int main(int argc, char **argv)
+{
+	char one = 0;
+	signal(SIGPIPE, SIG_DFL);
+	const char *what = argc > 1 ? argv[1] : "";
+	if (!strcmp(what, "raw-out") && argc == 5) {
+		int fd = host(number(argv[2]));
+		get(fd, &one, 1);
+		source(fd, number(argv[3]), number(argv[4]));
+		shutdown(fd, SHUT_WR);
+		(void)!read(fd, &one, 1); // until the host has read it all
+	} else if (!strcmp(what, "raw-in") && argc == 5) {
+		int fd = host(number(argv[2]));
+		put(fd, &one, 1);
+		sink(fd, number(argv[3]), number(argv[4]));
+		put(fd, &one, 1);
+	} else if (!strcmp(what, "out") && argc == 4) {
+		source(1, number(argv[2]), number(argv[3]));
+	} else if (!strcmp(what, "in") && argc == 4) {
+		put(1, &one, 1);
+		sink(0, number(argv[2]), number(argv[3]));
+		put(1, &one, 1);
+	} else if (!strcmp(what, "pipe") && argc == 4) {
+		through_pipe(number(argv[2]), number(argv[3]));
+	} else if (!strcmp(what, "pong") && argc == 5) {
+		pong(number(argv[2]), number(argv[3]), number(argv[4]));
+	} else if (!strcmp(what, "pongs") && argc == 6) {
+		pongs(number(argv[2]), number(argv[3]), number(argv[4]), number(argv[5]));
+	} else if (!strcmp(what, "spawn") && argc == 4) {
+		spawn(number(argv[2]), argv[3]);
+	} else {
+		fprintf(stderr, "usage: see the head of load.c\n");
+		return 2;
+	}
+	return 0;
+}
