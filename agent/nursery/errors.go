@@ -9,6 +9,8 @@ import (
 )
 
 var (
+	// ErrInvalid is wrapped by the error of a request that makes no sense. Nothing has been tried.
+	ErrInvalid = errors.New("invalid request")
 	// ErrClosed is returned by Spawn after Close.
 	ErrClosed = errors.New("nursery is closed")
 	// ErrInitExited is returned by Spawn when the container's init has exited.

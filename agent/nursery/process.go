@@ -1,0 +1,154 @@
+//go:build linux
+
+package nursery
+
+// #include "request.h"
+import "C"
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bellhop-vm/bellhop/agent/pidfd"
+)
+
+// A process is the nursery process as the agent holds it.
+type process struct {
+	pid    int
+	pidfd  *os.File
+	socket *os.File // the agent's end of the request socket
+	conn   syscall.RawConn
+	ledger *C.struct_ledger
+	page   []byte // of ledger
+}
+
+// launch makes the nursery process from the agent's binary.
+func launch(exe *os.File, limits []Rlimit) (*process, error) {
+	p := &process{}
+	remote, memory, err := p.connect()
+	if err != nil {
+		p.release()
+		return nil, err
+	}
+	defer remote.Close()
+	defer memory.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		p.release()
+		return nil, err
+	}
+	defer null.Close()
+	attr := &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   []string{},
+		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), C.NURSERY_SOCKET: remote.Fd(), C.NURSERY_LEDGER: memory.Fd()},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	}
+	p.pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(int(exe.Fd())), []string{C.NURSERY_ARGV0}, attr)
+	if err != nil {
+		p.release()
+		return nil, os.NewSyscallError("fork", err)
+	}
+	return p, p.adopt(limits)
+}
+
+// connect makes what the two processes share, and gives the nursery's ends.
+func (p *process) connect() (remote, memory *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	p.socket = os.NewFile(uintptr(fds[0]), "nursery")
+	remote = os.NewFile(uintptr(fds[1]), "nursery")
+	if p.conn, err = p.socket.SyscallConn(); err == nil {
+		memory, err = p.mapLedger()
+	}
+	if err != nil {
+		remote.Close()
+		return nil, nil, err
+	}
+	return remote, memory, nil
+}
+
+func (p *process) mapLedger() (*os.File, error) {
+	size := int(unsafe.Sizeof(C.struct_ledger{}))
+	fd, err := unix.MemfdCreate("nursery", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	memory := os.NewFile(uintptr(fd), "nursery")
+	if err = memory.Truncate(int64(size)); err == nil {
+		p.page, err = unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	}
+	if err != nil {
+		memory.Close()
+		return nil, err
+	}
+	p.ledger = (*C.struct_ledger)(unsafe.Pointer(unsafe.SliceData(p.page)))
+	return memory, nil
+}
+
+// adopt opens the new process' pidfd and sets the limits that its children inherit. On an error nothing is left.
+func (p *process) adopt(limits []Rlimit) error {
+	var err error
+	if p.pidfd, err = pidfd.Open(p.pid); err == nil {
+		for _, l := range limits {
+			if err = unix.Prlimit(p.pid, l.Resource, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil); err != nil {
+				err = fmt.Errorf("limit %d: %w", l.Resource, err)
+				break
+			}
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	// It is this process' child, and nobody else waits for it, so the pid is still its own.
+	_ = unix.Kill(p.pid, unix.SIGKILL)
+	_, _ = syscall.Wait4(p.pid, nil, 0, nil)
+	p.release()
+	return err
+}
+
+// send puts one message into the nursery's queue. It blocks while the queue is full.
+func (p *process) send(b, control []byte) error {
+	var serr error
+	err := p.conn.Write(func(fd uintptr) bool {
+		for {
+			serr = unix.Sendmsg(int(fd), b, control, nil, unix.MSG_NOSIGNAL)
+			if serr != unix.EINTR {
+				return serr != unix.EAGAIN
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return os.NewSyscallError("sendmsg", serr)
+}
+
+func (p *process) kill() { _ = pidfd.Signal(p.pidfd, unix.SIGKILL) }
+
+// last is the last request for which the process tried to fork, and the child's pid, or 0 if there is none. It is meaningful when the process has died.
+func (p *process) last() (seq uint64, pid int) {
+	seq = atomic.LoadUint64((*uint64)(unsafe.Pointer(&p.ledger.seq)))
+	return seq, int(atomic.LoadInt32((*int32)(unsafe.Pointer(&p.ledger.pid))))
+}
+
+// release gives back what the agent holds of a process that has been reaped, or never was.
+func (p *process) release() {
+	for _, f := range []*os.File{p.pidfd, p.socket} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if p.page != nil {
+		_ = unix.Munmap(p.page)
+		p.page, p.ledger = nil, nil
+	}
+}
