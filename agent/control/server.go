@@ -29,7 +29,12 @@ type Call struct {
 
 	// Progress sends a message that is not the last. Its error means that the stream is gone; the context is then cancelled too.
 	Progress func(*pb.Response) error
+
+	after []func()
 }
+
+// After has f called when the answer is written, whether that succeeded or not.
+func (c *Call) After(f func()) { c.after = append(c.after, f) }
 
 // Handler runs operations. It is called from many goroutines at once, one for each stream. The context ends when the host closes the stream,
 // when the connection is lost, and when the server ends. The error is turned into its message by failure.Status.

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/yamux"
 
 	"github.com/bellhop-vm/bellhop/protocol"
+	"github.com/bellhop-vm/bellhop/protocol/framefilter"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -33,7 +34,8 @@ type session struct {
 
 // serveSession runs the multiplexed connection until it ends and joins its streams.
 func (s *Server) serveSession(ctx context.Context, conn net.Conn, peer *pb.Hello) error {
-	mux, err := yamux.Server(conn, muxConfig())
+	filter := framefilter.New(conn, framefilter.Guest, framefilter.Limits{})
+	mux, err := yamux.Server(filter, muxConfig())
 	if err != nil {
 		return fmt.Errorf("cannot begin multiplexing: %w", err)
 	}
@@ -53,7 +55,7 @@ func (s *Server) serveSession(ctx context.Context, conn net.Conn, peer *pb.Hello
 	for {
 		st, err := mux.AcceptStream()
 		if err != nil {
-			return sessionEnd(err)
+			return sessionEnd(err, filter.Err())
 		}
 		select {
 		case ses.open <- struct{}{}:
@@ -86,8 +88,11 @@ func messageLimit(l *pb.Limits) int {
 	return protocol.MaxMessage
 }
 
-// sessionEnd tells a connection that the host closed from one that broke.
-func sessionEnd(err error) error {
+// sessionEnd tells a connection that the host closed from one that broke, and from one that the frame filter closed.
+func sessionEnd(err, refused error) error {
+	if refused != nil {
+		return refused
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, yamux.ErrSessionShutdown) {
 		return nil
 	}

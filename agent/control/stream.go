@@ -72,13 +72,19 @@ func (st *stream) read(ctx context.Context, requests chan<- *pb.Request) error {
 func (st *stream) run(ctx context.Context, req *pb.Request) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	resp, err := st.ses.server.cfg.Handler.Handle(ctx, &Call{
+	call := &Call{
 		Client:  st.ses.client,
 		Request: req,
 		Progress: func(r *pb.Response) error {
 			return protocol.WriteMessage(st.conn, st.ses.maxMessage, protocol.KindProgress, r)
 		},
-	})
+	}
+	resp, err := st.ses.server.cfg.Handler.Handle(ctx, call)
+	defer func() {
+		for _, f := range call.after {
+			f()
+		}
+	}()
 	// From here the host may send the next request: it may come before Write returns.
 	st.busy.Store(false)
 	if err == nil {

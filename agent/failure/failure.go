@@ -65,6 +65,20 @@ func Errno(kind error, errno syscall.Errno) error {
 	return &cause{kind: kind, message: errno.Error(), errno: errno}
 }
 
+// Exec gives the errno of an execve(2) its code: NOT_FOUND for a missing program, which a shell answers with 127, PERMISSION_DENIED, as its 126, for one that is
+// there and cannot be executed.
+func Exec(errno syscall.Errno) error {
+	switch errno {
+	case syscall.ENOENT:
+		return &cause{kind: errdefs.ErrNotFound, message: "not found", errno: errno}
+	case syscall.ENOMEM, syscall.EAGAIN, syscall.EMFILE, syscall.ENFILE:
+		return Errno(errdefs.ErrResourceExhausted, errno)
+	case syscall.E2BIG:
+		return Errno(errdefs.ErrInvalidArgument, errno)
+	}
+	return Errno(errdefs.ErrPermissionDenied, errno)
+}
+
 // System gives err the code that its errno suggests, where it has one and no code yet; for operations on the guest's own files, where a missing file
 // is NOT_FOUND to the caller too.
 func System(err error) error {

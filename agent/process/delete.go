@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -21,6 +22,9 @@ func (p *Process) Delete(ctx context.Context, force bool) ([]*pb.Holder, error) 
 }
 
 func (p *Process) delete(ctx context.Context, force bool) ([]*pb.Holder, error) {
+	if force {
+		p.interruptStart()
+	}
 	if err := p.take(ctx); err != nil {
 		return nil, err
 	}
@@ -45,6 +49,18 @@ func (p *Process) delete(ctx context.Context, force bool) ([]*pb.Holder, error) 
 	return survivors, nil
 }
 
+// interruptStart ends a start that is going on, and may otherwise do so for as long as the container's hooks or its freezer like.
+func (p *Process) interruptStart() {
+	p.mu.Lock()
+	busy, interrupt := p.state == starting, p.interrupt
+	p.mu.Unlock()
+	if !busy {
+		return
+	}
+	interrupt()
+	_ = p.task.Signal(syscall.SIGKILL) // there may be nothing to kill yet: then the context does it
+}
+
 // beginDelete checks that the process may be deleted, and shuts a container to new execs.
 func (p *Process) beginDelete(force bool) ([]*Process, error) {
 	p.mu.Lock()
@@ -64,6 +80,14 @@ func (p *Process) beginDelete(force bool) ([]*Process, error) {
 	}
 	p.closing = true
 	return children, nil
+}
+
+// CloseStdio ends the relay of the process's bytes, when the agent ends.
+func (p *Process) CloseStdio() error {
+	p.cancel()
+	err := p.stdio.Close()
+	p.drain.Wait()
+	return err
 }
 
 // alive says whether the process runs or is about to.

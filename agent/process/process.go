@@ -65,7 +65,8 @@ type Process struct {
 	startedAt time.Time
 	early     *Exit // came while starting
 	exit      *pb.Exited
-	failed    error // a failed start, for the waiters
+	failed    error              // a failed start, for the waiters
+	interrupt context.CancelFunc // of the Task's Start
 	size      *pb.Size
 	closing   bool // a container that takes no new execs
 	children  map[*Process]struct{}
@@ -76,6 +77,27 @@ func (p *Process) ID() string { return p.cfg.ID }
 
 // IsContainer says whether the process is the first of a container.
 func (p *Process) IsContainer() bool { return p.cfg.IsContainer }
+
+// Terminal says whether the process has a terminal.
+func (p *Process) Terminal() bool { return p.cfg.Terminal }
+
+// Deleted says whether the process is no more.
+func (p *Process) Deleted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state == deleted
+}
+
+// Execs lists the ids of a container's execs.
+func (p *Process) Execs() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var ids []string
+	for c := range p.children {
+		ids = append(ids, c.ID())
+	}
+	return ids
+}
 
 // Task gives what the process was committed with.
 func (p *Process) Task() Task { return p.task }
@@ -92,31 +114,50 @@ func (p *Process) take(ctx context.Context) error {
 
 func (p *Process) give() { p.turn <- struct{}{} }
 
-// Start releases the process to exec. A start that fails leaves nothing: the process is deleted, and its waiters get the error.
+// Start releases the process to exec. A start that fails leaves nothing: the process is deleted, and its waiters get the error. One that the context
+// cancelled has not happened.
 func (p *Process) Start(ctx context.Context) (*pb.Started, error) {
 	if err := p.take(ctx); err != nil {
 		return nil, err
 	}
 	defer p.give()
-	size, err := p.beginStart()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	size, err := p.beginStart(cancel)
 	if err != nil {
 		return nil, err
 	}
 	pid, err := p.task.Start(ctx, size)
-	if err != nil {
-		err = failure.Step(err, "start process %s", p.cfg.ID)
-		p.discard(err)
+	switch {
+	case err == nil:
+		return p.started(pid, size), nil
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		p.takeBack()
 		return nil, err
 	}
-	return p.started(pid), nil
+	err = failure.Step(err, "start process %s", p.cfg.ID)
+	p.discard(err)
+	return nil, err
 }
 
-func (p *Process) beginStart() (*pb.Size, error) {
+// takeBack makes a process whose start was cancelled what it was before, or exited if it has ended meanwhile.
+func (p *Process) takeBack() {
+	p.mu.Lock()
+	p.state, p.startedAt = created, time.Time{}
+	early := p.early
+	p.mu.Unlock()
+	if early != nil {
+		p.finish(*early)
+	}
+}
+
+// beginStart checks that the process may start. interrupt is what a forced delete cancels the start with.
+func (p *Process) beginStart(interrupt context.CancelFunc) (*pb.Size, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch p.state {
 	case created:
-		p.state, p.startedAt = starting, time.Now()
+		p.state, p.startedAt, p.interrupt = starting, time.Now(), interrupt
 		return p.size, nil
 	case running:
 		return nil, failure.New(errdefs.ErrFailedPrecondition, "process %s is already running", p.cfg.ID)
@@ -127,12 +168,17 @@ func (p *Process) beginStart() (*pb.Size, error) {
 }
 
 // started makes the process running, and exited if its end was quicker.
-func (p *Process) started(pid int) *pb.Started {
+func (p *Process) started(pid int, used *pb.Size) *pb.Started {
 	p.mu.Lock()
 	p.state, p.pid = running, pid
-	early := p.early
+	early, size := p.early, p.size
 	out := &pb.Started{Pid: uint32(pid), StartedAt: uint64(p.startedAt.UnixNano())}
 	p.mu.Unlock()
+	if size != used { // a resize came while starting
+		if err := p.applySize(size); err != nil {
+			p.table.log.Warn("cannot set the terminal's size", "process", p.cfg.ID, "err", err)
+		}
+	}
 	p.table.hub.changed(p)
 	if early != nil {
 		p.finish(*early)

@@ -1,0 +1,78 @@
+//go:build linux
+
+package container
+
+import (
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/opencontainers/runc/libcontainer/specconv"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/bellhop-vm/bellhop/agent/failure"
+	"github.com/bellhop-vm/bellhop/agent/rlimit"
+)
+
+// newConfig makes libcontainer's configuration. The cgroup is relative to the mount of the hierarchy and absolute.
+func newConfig(id, cgroup string, spec *specs.Spec) (*configs.Config, error) {
+	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: id, Spec: spec})
+	if err != nil {
+		return nil, failure.Field("spec", "%v", err)
+	}
+	cfg.Cgroups.Name, cfg.Cgroups.Parent, cfg.Cgroups.Path = "", "", cgroup
+	if cfg.OomScoreAdj == nil { // the agent's own must not be inherited
+		cfg.OomScoreAdj = new(int)
+	}
+	return cfg, nil
+}
+
+// newProcess makes libcontainer's form of the spec's process. Its stdio is not set.
+func newProcess(p *specs.Process) (*libcontainer.Process, error) {
+	limits, err := rlimits(p.Rlimits)
+	if err != nil {
+		return nil, err
+	}
+	lp := &libcontainer.Process{
+		Init: true,
+		Args: p.Args, Env: p.Env, Cwd: p.Cwd,
+		UID: int(p.User.UID), GID: int(p.User.GID),
+		Label: p.SelinuxLabel, AppArmorProfile: p.ApparmorProfile,
+		NoNewPrivileges: &p.NoNewPrivileges,
+		Scheduler:       p.Scheduler, IOPriority: p.IOPriority,
+		Rlimits:  limits,
+		LogLevel: "2", // errors; unset would mean debug messages
+	}
+	for _, g := range p.User.AdditionalGids {
+		lp.AdditionalGroups = append(lp.AdditionalGroups, int(g))
+	}
+	if c := p.Capabilities; c != nil {
+		lp.Capabilities = &configs.Capabilities{
+			Bounding: c.Bounding, Effective: c.Effective, Inheritable: c.Inheritable, Permitted: c.Permitted, Ambient: c.Ambient,
+		}
+	}
+	return lp, nil
+}
+
+// rlimits converts limits; those that the spec does not name are the defaults, not the agent's own.
+func rlimits(in []specs.POSIXRlimit) ([]configs.Rlimit, error) {
+	var out []configs.Rlimit
+	seen := make(map[int]bool)
+	for _, l := range in {
+		n, ok := rlimit.Number(l.Type)
+		switch {
+		case !ok:
+			return nil, failure.Field("process.rlimits", "no such limit as %.64q", l.Type)
+		case seen[n]:
+			return nil, failure.Field("process.rlimits", "%s is there twice", l.Type)
+		case l.Soft > l.Hard:
+			return nil, failure.Field("process.rlimits", "%s: the soft limit is above the hard one", l.Type)
+		}
+		seen[n] = true
+		out = append(out, configs.Rlimit{Type: n, Soft: l.Soft, Hard: l.Hard})
+	}
+	for _, d := range rlimit.Defaults() {
+		if !seen[d.Resource] {
+			out = append(out, configs.Rlimit{Type: d.Resource, Soft: d.Soft, Hard: d.Hard})
+		}
+	}
+	return out, nil
+}

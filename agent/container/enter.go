@@ -1,0 +1,115 @@
+//go:build linux
+
+package container
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/bellhop-vm/bellhop/agent/failure"
+	"github.com/bellhop-vm/bellhop/agent/nursery"
+	"github.com/bellhop-vm/bellhop/agent/rootfs"
+)
+
+// Entry is what an exec needs of a running container. Its files are the caller's, to Close.
+type Entry struct {
+	Init   *os.File    // pidfd of the first process
+	Cgroup *os.File    // directory of the cgroup to fork into
+	Root   *rootfs.Dir // the container's root, with its mounts
+}
+
+// Close closes the entry's files.
+func (e *Entry) Close() error {
+	var errs []error
+	if e.Init != nil {
+		errs = append(errs, e.Init.Close())
+	}
+	if e.Cgroup != nil {
+		errs = append(errs, e.Cgroup.Close())
+	}
+	if e.Root != nil {
+		errs = append(errs, e.Root.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Enter opens what an exec needs. FAILED_PRECONDITION: the container has exited or is frozen.
+func (c *Container) Enter() (_ *Entry, err error) {
+	if frozen, _ := c.group.Frozen(); frozen {
+		return nil, failure.New(errdefs.ErrFailedPrecondition, "container %s is frozen", c.id)
+	}
+	e := new(Entry)
+	defer func() {
+		if err != nil {
+			_ = e.Close()
+		}
+	}()
+	if e.Init, err = c.dupInit(); err != nil {
+		return nil, err
+	}
+	if e.Cgroup, err = c.group.OpenFor(c.pid); err != nil {
+		return nil, c.enterError(err)
+	}
+	if e.Root, err = rootfs.OfProcess(c.pid, e.Init); err != nil {
+		return nil, c.enterError(err)
+	}
+	return e, nil
+}
+
+// enterError explains an error by the container's end where that is what happened meanwhile.
+func (c *Container) enterError(err error) error {
+	select {
+	case <-c.done:
+		return c.hasExited()
+	default:
+		return fmt.Errorf("cannot enter container %s: %w", c.id, err)
+	}
+}
+
+func (c *Container) hasExited() error {
+	return failure.New(errdefs.ErrFailedPrecondition, "container %s has exited", c.id)
+}
+
+func (c *Container) dupInit() (*os.File, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return nil, c.hasExited()
+	}
+	fd, err := unix.FcntlInt(c.pidfd.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot enter container %s: %w", c.id, err)
+	}
+	return os.NewFile(uintptr(fd), "pidfd"), nil
+}
+
+// Spec gives the container's spec, which nobody may change.
+func (c *Container) Spec() *specs.Spec { return c.spec }
+
+// OOMKills counts the processes of the container that were killed for lack of memory.
+func (c *Container) OOMKills() uint64 { return c.group.OOMKills() }
+
+// PIDs lists the container's processes.
+func (c *Container) PIDs() ([]int, error) { return c.group.PIDs() }
+
+// filter is the seccomp filter for execs, made when the first asks for it.
+type filter struct {
+	once  sync.Once
+	bytes []byte
+	err   error
+}
+
+// Seccomp gives the spec's filter in the kernel's form; nil if it has none.
+func (c *Container) Seccomp() ([]byte, error) {
+	c.filter.once.Do(func() { c.filter.bytes, c.filter.err = nursery.Seccomp(c.spec.Linux.Seccomp) })
+	return c.filter.bytes, c.filter.err
+}
+
+// ID gives the container's id.
+func (c *Container) ID() string { return c.id }

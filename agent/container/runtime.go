@@ -1,0 +1,158 @@
+//go:build linux
+
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	_ "github.com/opencontainers/cgroups/devices" // device rules fail without it
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/sirupsen/logrus"
+
+	"github.com/bellhop-vm/bellhop/agent/cgroup"
+	"github.com/bellhop-vm/bellhop/agent/failure"
+	"github.com/bellhop-vm/bellhop/agent/pidfd"
+	"github.com/bellhop-vm/bellhop/agent/process"
+	"github.com/bellhop-vm/bellhop/agent/rootfs"
+	"github.com/bellhop-vm/bellhop/protocol/pb"
+)
+
+// Config is what a Runtime needs.
+type Config struct {
+	StateDir string        // libcontainer's state, one directory for each container; made if missing
+	Cgroups  *cgroup.Tree  // where containers live
+	Waiter   *pidfd.Waiter // reaps their first processes; outlives the Runtime
+	Logger   *slog.Logger  // required
+}
+
+// Runtime makes containers.
+type Runtime struct {
+	cfg Config
+}
+
+// NewRuntime makes a Runtime. Libcontainer's own log is turned down to errors: what it has to say comes back as errors, and the rest would reach the guest's console.
+func NewRuntime(cfg Config) *Runtime {
+	logrus.SetLevel(logrus.ErrorLevel)
+	return &Runtime{cfg: cfg}
+}
+
+// Request says what to make.
+type Request struct {
+	ID     string
+	Spec   *specs.Spec        // checked by ParseSpec
+	Stdio  [3]*os.File        // borrowed until Create returns; unused with a terminal
+	Size   *pb.Size           // of the terminal at first; nil: the spec's
+	Exited func(process.Exit) // called once when the first process has ended; also before Create returns
+}
+
+// Create makes the container, whose first process then waits to be released by Start. If it fails, nothing is left. Libcontainer cannot be interrupted: the
+// context is looked at before and after.
+func (r *Runtime) Create(ctx context.Context, req *Request) (_ *Container, err error) {
+	if err := resolveUser(req.Spec); err != nil {
+		return nil, err
+	}
+	group, err := r.cfg.Cgroups.Make(cgroupName(req))
+	if err != nil {
+		return nil, err
+	}
+	c := &Container{
+		id: req.ID, spec: req.Spec, group: group, log: r.cfg.Logger, notify: req.Exited,
+		fifo: filepath.Join(r.cfg.StateDir, req.ID, "exec.fifo"), done: make(chan struct{}),
+	}
+	if err := r.create(ctx, c, req); err != nil {
+		c.undo()
+		return nil, err
+	}
+	return c, nil
+}
+
+// cgroupName is the spec's path, beneath the agent's root also where it is absolute, or the id.
+func cgroupName(req *Request) string {
+	if p := req.Spec.Linux.CgroupsPath; p != "" {
+		return p
+	}
+	return req.ID
+}
+
+// resolveUser puts numbers in the place of a user's name, and refuses a root that is not there.
+func resolveUser(spec *specs.Spec) error {
+	root, err := rootfs.Open(spec.Root.Path)
+	if err != nil {
+		return failure.Field("root.path", "%v", err)
+	}
+	defer root.Close()
+	u := &spec.Process.User
+	if u.Username == "" {
+		return nil
+	}
+	found, err := root.LookupUser(u.Username)
+	if err != nil {
+		return failure.Step(err, "user %s", u.Username)
+	}
+	u.UID, u.GID = found.UID, found.GID
+	u.AdditionalGids = append(found.Groups, u.AdditionalGids...)
+	return nil
+}
+
+func (r *Runtime) create(ctx context.Context, c *Container, req *Request) error {
+	cfg, err := newConfig(req.ID, c.group.Rel(), req.Spec)
+	if err != nil {
+		return err
+	}
+	refusal := watchProgram(cfg, req.Spec.Process)
+	lp, err := newProcess(req.Spec.Process)
+	if err != nil {
+		return err
+	}
+	files, err := newInitFiles(lp, req)
+	if err != nil {
+		return err
+	}
+	defer files.close()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if c.lc, err = libcontainer.Create(r.cfg.StateDir, req.ID, cfg); err != nil {
+		return fmt.Errorf("libcontainer: %w", err)
+	}
+	if err := c.lc.Start(lp); err != nil {
+		if *refusal != nil {
+			return *refusal
+		}
+		return fmt.Errorf("libcontainer: %w", err)
+	}
+	c.report = files.takeReport()
+	if err := c.watch(lp, r.cfg.Waiter); err != nil {
+		return err
+	}
+	if req.Spec.Process.Terminal {
+		if c.master, err = files.receiveMaster(); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// watch opens the pidfd of the first process and waits for its end. The process is this one's child, so its pid is its own until it is reaped.
+func (c *Container) watch(lp *libcontainer.Process, w *pidfd.Waiter) error {
+	pid, err := lp.Pid()
+	if err != nil {
+		return err
+	}
+	f, err := pidfd.Open(pid)
+	if err != nil {
+		return err
+	}
+	c.pid, c.pidfd = pid, f
+	if err := w.Add(pid, f, c.ended); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	c.watched = true
+	return nil
+}

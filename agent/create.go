@@ -1,0 +1,230 @@
+//go:build linux
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/bellhop-vm/bellhop/agent/container"
+	"github.com/bellhop-vm/bellhop/agent/control"
+	"github.com/bellhop-vm/bellhop/agent/failure"
+	"github.com/bellhop-vm/bellhop/agent/process"
+	"github.com/bellhop-vm/bellhop/agent/relay"
+	"github.com/bellhop-vm/bellhop/agent/repeat"
+	"github.com/bellhop-vm/bellhop/agent/spawn"
+	"github.com/bellhop-vm/bellhop/protocol/pb"
+)
+
+// create makes a process, with start runs it, with wait sees it to its end. A repeat joins the making and the start, and then waits for itself.
+func (a *Agent) create(ctx context.Context, call *control.Call, req *pb.Create) (*pb.Response, error) {
+	if err := checkCreate(req); err != nil {
+		return nil, failure.Step(err, "create process %s", req.Id)
+	}
+	resp, err := a.once(ctx, call, repeat.Create, req.RequestId, req.Id, func(ctx context.Context, progress func(*pb.Response)) (*pb.Response, error) {
+		return a.createOnce(ctx, call.Client, req, progress)
+	})
+	if err != nil || !req.Wait {
+		return resp, err
+	}
+	if err := call.Progress(resp); err != nil {
+		return nil, err
+	}
+	return a.wait(ctx, call, &pb.Wait{Id: req.Id, DrainTimeoutMs: req.DrainTimeoutMs})
+}
+
+// checkCreate refuses what needs no look at the guest.
+func checkCreate(req *pb.Create) error {
+	if _, err := connectBound(req.ConnectTimeoutMs); err != nil {
+		return err
+	}
+	switch {
+	case req.Runtime != "":
+		return failure.New(errdefs.ErrNotImplemented, "external OCI runtimes are not supported")
+	case req.Wait && !req.Start:
+		return failure.Field("wait", "needs start")
+	}
+	return process.CheckSize(req.Size)
+}
+
+// createOnce is one attempt.
+func (a *Agent) createOnce(ctx context.Context, client control.Client, req *pb.Create, progress func(*pb.Response)) (*pb.Response, error) {
+	p, err := a.make(ctx, client, req, progress)
+	if err != nil {
+		return nil, failure.Step(err, "create process %s", req.Id)
+	}
+	if !req.Start {
+		return &pb.Response{What: &pb.Response_Created{Created: &pb.Created{Id: req.Id}}}, nil
+	}
+	started, err := p.Start(ctx)
+	if err == nil {
+		return startedResponse(started), nil
+	}
+	// A start that was cancelled left the process as it was made; one that failed has removed it.
+	if _, derr := p.Delete(context.WithoutCancel(ctx), true); derr != nil && !errdefs.IsNotFound(derr) {
+		a.log.Error("cannot remove a process that was not started", "process", req.Id, "err", derr)
+	}
+	return nil, err
+}
+
+// make makes a process that waits to be started. If it fails, nothing is left.
+func (a *Agent) make(ctx context.Context, client control.Client, req *pb.Create, progress func(*pb.Response)) (*process.Process, error) {
+	m, err := newMaking(a, req)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.table.Reserve(req.Id); err != nil {
+		return nil, err
+	}
+	if err := m.make(ctx, client, progress); err != nil {
+		m.undo()
+		a.table.Abandon(req.Id)
+		return nil, err
+	}
+	return m.process, nil
+}
+
+// undoBound bounds the removal of what a failed create made.
+const undoBound = 30 * time.Second
+
+// making is a process on its way.
+type making struct {
+	agent   *Agent
+	req     *pb.Create
+	request *container.Request // of a container
+	parent  *process.Process   // of an exec in a container
+
+	process *process.Process
+	task    process.Task
+	stdio   *relay.Set
+}
+
+// newMaking checks the request's specification.
+func newMaking(a *Agent, req *pb.Create) (*making, error) {
+	m := &making{agent: a, req: req}
+	cfg := process.Config{ID: req.Id, Size: req.Size}
+	switch what := req.What.(type) {
+	case *pb.Create_Container:
+		spec, err := container.ParseSpec(what.Container.Spec)
+		if err != nil {
+			return nil, err
+		}
+		m.request = &container.Request{ID: req.Id, Spec: spec, Size: req.Size}
+		cfg.IsContainer, cfg.Terminal = true, spec.Process.Terminal
+	case *pb.Create_Exec:
+		if what.Exec.Process == nil {
+			return nil, failure.Field("exec.process", "missing")
+		}
+		if name := what.Exec.Container; name != "" {
+			parent, err := a.container(name)
+			if err != nil {
+				return nil, err
+			}
+			m.parent, cfg.Parent = parent, parent
+		}
+		cfg.Terminal = what.Exec.Process.Terminal
+	default:
+		return nil, failure.Field("what", "must be a container or an exec")
+	}
+	m.process = a.table.New(cfg)
+	return m, nil
+}
+
+// container finds a process that is the first of a container.
+func (a *Agent) container(id string) (*process.Process, error) {
+	p, err := a.table.Get(id)
+	if err != nil {
+		return nil, failure.Step(err, "find container %s", id)
+	}
+	if !p.IsContainer() {
+		return nil, failure.New(errdefs.ErrInvalidArgument, "process %s is not a container", id)
+	}
+	return p, nil
+}
+
+// make prepares the task where that needs no stdio, connects stdio, makes the container, and commits.
+func (m *making) make(ctx context.Context, client control.Client, progress func(*pb.Response)) error {
+	var exec execTask
+	if m.request == nil {
+		var err error
+		if exec, err = m.exec(); err != nil {
+			return err
+		}
+		m.task = exec
+	}
+	progress(dialing())
+	if err := m.connect(ctx, client); err != nil {
+		return err
+	}
+	if exec != nil {
+		exec.SetStdio(m.stdio)
+	} else if err := m.container(ctx); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return m.agent.table.Commit(m.process, m.task, m.stdio)
+}
+
+func (m *making) exec() (execTask, error) {
+	var in process.Task
+	if m.parent != nil {
+		in = m.parent.Task()
+	}
+	return m.agent.tasks.Exec(in, spawn.Config{ID: m.req.Id, Process: m.req.GetExec().Process, Exited: m.process.Exited})
+}
+
+func (m *making) connect(ctx context.Context, client control.Client) error {
+	bound, err := connectBound(m.req.ConnectTimeoutMs)
+	if err != nil {
+		return err
+	}
+	m.stdio, err = relay.Connect(ctx, &relay.Config{
+		Dial: m.agent.cfg.Dial, Budget: m.agent.budget, Logger: m.agent.log,
+		OnLost: func(s pb.Stream, generation uint32) { m.agent.table.Hub().StreamLost(m.req.Id, s, generation) },
+	}, relay.Options{Stdio: m.req.Stdio, Terminal: m.process.Terminal(), Owner: client.Instance, ConnectTimeout: bound})
+	return failure.Step(err, "connect stdio")
+}
+
+func (m *making) container(ctx context.Context) error {
+	m.request.Exited = m.process.Exited
+	terminal := m.process.Terminal()
+	if !terminal {
+		var err error
+		if m.request.Stdio, err = m.stdio.ChildFiles(); err != nil {
+			return failure.Step(err, "make stdio")
+		}
+	}
+	c, err := m.agent.tasks.Container(ctx, m.request)
+	if err != nil {
+		return err
+	}
+	m.task = c
+	if terminal {
+		m.stdio.StartTerminal(c.Master())
+	} else {
+		m.stdio.Start()
+	}
+	return nil
+}
+
+// undo frees what a failed making has made so far.
+func (m *making) undo() {
+	var errs []error
+	if m.task != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), undoBound)
+		defer cancel()
+		_, err := m.task.Delete(ctx, true)
+		errs = append(errs, err)
+	}
+	if m.stdio != nil {
+		errs = append(errs, m.stdio.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		m.agent.log.Error("cannot undo a create", "process", m.req.Id, "err", err)
+	}
+}

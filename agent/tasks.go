@@ -1,0 +1,60 @@
+//go:build linux
+
+package agent
+
+import (
+	"context"
+	"os"
+
+	"github.com/bellhop-vm/bellhop/agent/cgroup"
+	"github.com/bellhop-vm/bellhop/agent/container"
+	"github.com/bellhop-vm/bellhop/agent/process"
+	"github.com/bellhop-vm/bellhop/agent/spawn"
+)
+
+// tasks makes what runs. Tests of the operations have one that runs nothing.
+type tasks interface {
+	// Container makes a container whose first process waits to be started. If it fails, nothing is left.
+	Container(ctx context.Context, req *container.Request) (containerTask, error)
+
+	// Exec prepares a process that is not a container's first. In is its container's task, nil outside containers. If it fails, nothing is left.
+	Exec(in process.Task, cfg spawn.Config) (execTask, error)
+}
+
+// containerTask is a container's first process: a *container.Container.
+type containerTask interface {
+	process.Task
+	Master() *os.File // gives the terminal to the caller; nil without
+}
+
+// execTask is another process: a *spawn.Task.
+type execTask interface {
+	process.Task
+	SetStdio(spawn.Stdio) // before Start
+}
+
+type realTasks struct {
+	runtime *container.Runtime
+	tree    *cgroup.Tree
+	spawner spawn.Spawner
+}
+
+func (t *realTasks) Container(ctx context.Context, req *container.Request) (containerTask, error) {
+	c, err := t.runtime.Create(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (t *realTasks) Exec(in process.Task, cfg spawn.Config) (execTask, error) {
+	cfg.Cgroups, cfg.Spawner = t.tree, t.spawner
+	if in != nil {
+		cfg.Container = in.(*container.Container)
+	}
+	task, err := spawn.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return task, nil
+}
