@@ -36,6 +36,7 @@ type fakeGuest struct {
 	conn   *net.UnixConn
 	memFD  int
 	mem    []byte
+	sent   uint64 // chains sent
 	rx, tx *fakeQueue
 }
 
@@ -325,6 +326,7 @@ func (g *fakeGuest) sendChain(descs ...fakeDesc) {
 	for i, d := range descs {
 		g.tx.setDesc(i, d)
 	}
+	g.sent++
 	g.tx.offer(0)
 	g.tx.notify()
 	if head, n, ok := g.tx.takeUsed(fakeTimeout); !ok || head != 0 || n != 0 {
