@@ -54,7 +54,7 @@ func worthRetrying(err error) bool {
 	if errors.Is(err, errors.ErrUnsupported) || errors.As(err, new(errDial)) && errors.Is(err, net.ErrClosed) {
 		return false
 	}
-	if errors.As(err, new(errDial)) || errors.As(err, new(*net.OpError)) {
+	if errors.As(err, new(errDial)) || errors.As(err, new(*net.OpError)) || errors.As(err, new(*lostError)) {
 		return true
 	}
 	for _, broken := range []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, os.ErrDeadlineExceeded} {
@@ -65,7 +65,8 @@ func worthRetrying(err error) bool {
 	return false
 }
 
-// attempt dials once and says hello.
+// attempt dials once, says hello and begins to multiplex. A guest that does not do its part within the bound of the hello counts as one that is not
+// ready: the error wraps os.ErrDeadlineExceeded.
 func (c *Client) attempt(ctx context.Context) (*session, error) {
 	conn, err := c.transport.Dial(ctx, c.cfg.ControlPort)
 	if err != nil {
@@ -73,24 +74,32 @@ func (c *Client) attempt(ctx context.Context) (*session, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, protocol.HelloTimeout)
 	defer cancel()
-	hello, err := c.exchangeHello(ctx, conn)
-	if err != nil {
-		conn.Close()
-		return nil, err
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	s, err := c.greet(conn)
+	if !stop() && err == nil { // too late: conn is closed, or about to be
+		s.close(nil)
+		err = os.ErrDeadlineExceeded
 	}
-	s, err := newSession(conn, hello, c.cfg.Logger)
 	if err != nil {
 		conn.Close()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("the guest did not say hello: %w", os.ErrDeadlineExceeded)
+		}
 		return nil, err
 	}
 	return s, nil
 }
 
-// exchangeHello writes ours and reads theirs at once: neither side waits for the other (SPEC 2). At the end of ctx the error wraps os.ErrDeadlineExceeded, so that
-// a guest that says nothing counts as one that is not ready.
-func (c *Client) exchangeHello(ctx context.Context, conn net.Conn) (*pb.Hello, error) {
-	interrupted := context.AfterFunc(ctx, func() { conn.Close() })
-	defer interrupted()
+func (c *Client) greet(conn net.Conn) (*session, error) {
+	hello, err := c.exchangeHello(conn)
+	if err != nil {
+		return nil, err
+	}
+	return newSession(conn, hello, c.cfg.Logger)
+}
+
+// exchangeHello writes ours and reads theirs at once: neither side waits for the other (SPEC 2).
+func (c *Client) exchangeHello(conn net.Conn) (*pb.Hello, error) {
 	written := make(chan error, 1)
 	go func() { written <- protocol.WriteHello(conn, c.hello()) }()
 	hello, err := protocol.ReadHello(conn)
@@ -102,9 +111,6 @@ func (c *Client) exchangeHello(ctx context.Context, conn net.Conn) (*pb.Hello, e
 	}
 	if err == nil && len(hello.Instance) != len(instanceID{}) {
 		err = fmt.Errorf("%w: hello with an instance of %d bytes", protocol.ErrProtocol, len(hello.Instance))
-	}
-	if err != nil && ctx.Err() != nil {
-		return nil, fmt.Errorf("the guest did not say hello: %w", os.ErrDeadlineExceeded)
 	}
 	return hello, err
 }
