@@ -62,13 +62,16 @@ func guestSteps() []step {
 	}
 }
 
-func serviceSteps() []step {
-	return []step{
+func serviceSteps(cgroups bool) []step {
+	steps := []step{
 		{"oom score", func(*Result) error { return protectAgent() }},
 		{"file limit", func(*Result) error { return raiseFileLimit() }},
-		{"cgroups", layOutServiceCgroups},
 		{"instance", nameInstance},
 	}
+	if cgroups {
+		steps = append(steps, step{"cgroups", layOutServiceCgroups})
+	}
+	return steps
 }
 
 // Guest boots the guest of the agent that parent forked. level is set to what
@@ -105,10 +108,11 @@ func Guest(parent *pid1.Parent, mainStart time.Duration, log *slog.Logger, level
 }
 
 // Service finds the place of an agent that another init started. It changes
-// nothing of the machine but the agent's own cgroup.
-func Service(cfg Config, mainStart time.Duration, log *slog.Logger) *Result {
+// nothing of the machine but the cgroup in which the agent was started and,
+// without cgroups, not even that.
+func Service(cfg Config, cgroups bool, mainStart time.Duration, log *slog.Logger) *Result {
 	r := &Result{Config: cfg, Timeline: Timeline{Main: mainStart}}
-	r.run(serviceSteps(), func(err error) { log.Warn(err.Error()) })
+	r.run(serviceSteps(cgroups), func(err error) { log.Warn(err.Error()) })
 	r.Timeline.Booted = bootTime()
 	return r
 }

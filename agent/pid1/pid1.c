@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/reboot.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -103,21 +104,12 @@ static void move_root(void)
 
 static int copy_file(int to, int from)
 {
-	static char buffer[64 << 10];
+	ssize_t n;
 
-	for (;;) {
-		ssize_t n = read(from, buffer, sizeof(buffer));
-
-		if (n <= 0)
-			return n;
-		for (ssize_t done = 0; done < n;) {
-			ssize_t m = write(to, buffer + done, n - done);
-
-			if (m < 0)
-				return -1;
-			done += m;
-		}
-	}
+	do
+		n = sendfile(to, from, NULL, 16 << 20);
+	while (n > 0);
+	return n;
 }
 
 // sealed_copy returns a memfd with the content of the executable at path, which

@@ -24,6 +24,7 @@ command line.
 type options struct {
 	boot.Config
 	listenOn string // "vsock", or "unix:PATH"
+	cgroups  bool   // the cgroup that the agent was started in is its own
 	version  bool
 }
 
@@ -44,6 +45,7 @@ func parseFlags(args []string, stdout io.Writer) (*options, error) {
 		flags.Func(f.name, f.help, func(value string) error { return opts.Set(f.key, value) })
 	}
 	flags.StringVar(&opts.listenOn, "listen", "vsock", "where to listen: vsock, or unix:`PATH`; the agent then dials the host's port N at PATH_N")
+	flags.BoolVar(&opts.cgroups, "cgroups", true, "lay out the cgroup that the agent was started in, which no other process may use; without it there are no containers")
 	flags.BoolVar(&opts.version, "version", false, "print the version and exit")
 
 	err := flags.Parse(args)

@@ -21,61 +21,69 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/opencontainers/runc/libcontainer"
-	_ "github.com/opencontainers/runc/libcontainer/nsenter" // joins namespaces before the Go runtime starts
-
+	"github.com/bellhop-vm/bellhop/agent"
 	"github.com/bellhop-vm/bellhop/agent/boot"
+	"github.com/bellhop-vm/bellhop/agent/container"
 	"github.com/bellhop-vm/bellhop/agent/pid1"
 )
 
 const version = "0.1.0"
 
 // init runs on the main thread. libcontainer executes this binary again as
-// "init" of each container, which must not get as far as main. In the agent the
+// the init of each container, which must not get as far as main. In the agent the
 // main goroutine is locked to the main thread and then only waits: libcontainer
 // sends threads into a container's mount namespace and relies on their end, and
 // the main thread has none.
 func init() {
-	if len(os.Args) > 1 && os.Args[1] == "init" && os.Getenv("_LIBCONTAINER_INITPIPE") != "" {
-		libcontainer.Init()
+	if container.IsInit() {
+		container.Init()
 	}
 	runtime.LockOSThread()
 }
 
 func main() {
 	started := boot.Now()
-	code := make(chan int)
-	go func() { code <- start(started) }()
-	os.Exit(<-code)
+	status := make(chan int)
+	go func() { status <- run(started) }()
+	os.Exit(<-status)
 }
 
-// start runs the agent in the guest or as a service, and returns the exit status.
-func start(started time.Duration) int {
+// run runs the agent, in the guest or as a service, and returns the exit status.
+func run(started time.Duration) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGPWR)
 	defer stop()
 	level := new(slog.LevelVar)
 	log := newLogger(os.Stderr, level)
 
-	var reboot bool
+	parent := pid1.Find()
 	var err error
-	if parent := pid1.Find(); parent != nil {
-		reboot, err = runGuest(ctx, parent, started, log, level)
+	if parent != nil {
+		err = runGuest(ctx, parent, started, log, level)
 	} else {
 		err = runService(ctx, os.Args[1:], os.Stdout, started, log, level)
 	}
+	return exitStatus(err, parent != nil, log)
+}
+
+// exitStatus says how run ended, in the log and to the parent. Only as the child
+// of Bellhop's own PID 1 may the agent end the machine.
+func exitStatus(err error, guest bool, log *slog.Logger) int {
 	switch {
-	case errors.Is(err, flag.ErrHelp):
+	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
 	case errors.As(err, new(usageError)):
 		fmt.Fprintf(os.Stderr, "bellhopd: %v (bellhopd --help lists the flags)\n", err)
 		return 2
-	case err != nil:
-		log.Error(err.Error())
-		return 1
-	case reboot:
+	case errors.Is(err, agent.ErrReboot) && guest:
 		return pid1.ExitReboot
+	case errors.Is(err, agent.ErrPowerOff) && guest:
+		return 0
+	case errors.Is(err, agent.ErrReboot), errors.Is(err, agent.ErrPowerOff):
+		log.Warn("only the agent ends, not the machine, which has another init", "reason", err)
+		return 0
 	}
-	return 0
+	log.Error(err.Error())
+	return 1
 }
 
 // newLogger writes lines without times: the guest's console and the journal of
@@ -92,18 +100,20 @@ func newLogger(w io.Writer, level slog.Leveler) *slog.Logger {
 	}))
 }
 
-func runGuest(ctx context.Context, parent *pid1.Parent, started time.Duration, log *slog.Logger, level *slog.LevelVar) (reboot bool, err error) {
+// runGuest boots the guest and serves its host.
+func runGuest(ctx context.Context, parent *pid1.Parent, started time.Duration, log *slog.Logger, level *slog.LevelVar) error {
 	place, err := boot.Guest(parent, started, log, level)
 	if err != nil {
-		return false, fmt.Errorf("cannot boot: %w", err)
+		return fmt.Errorf("cannot boot: %w", err)
 	}
 	ep, err := listenVsock(place.Port, place.AllowCIDs)
 	if err != nil {
-		return false, err
+		return err
 	}
-	return serve(ctx, place, ep, log)
+	return serve(ctx, place, ep, boot.Now(), log)
 }
 
+// runService does what the flags in args say.
 func runService(ctx context.Context, args []string, stdout io.Writer, started time.Duration, log *slog.Logger, level *slog.LevelVar) error {
 	opts, err := parseFlags(args, stdout)
 	if err != nil {
@@ -117,11 +127,10 @@ func runService(ctx context.Context, args []string, stdout io.Writer, started ti
 	if err := sealSelf(); err != nil {
 		log.Warn(err.Error())
 	}
+	place := boot.Service(opts.Config, opts.cgroups, started, log)
 	ep, err := opts.listen()
 	if err != nil {
 		return err
 	}
-	place := boot.Service(opts.Config, started, log)
-	_, err = serve(ctx, place, ep, log)
-	return err
+	return serve(ctx, place, ep, boot.Now(), log)
 }

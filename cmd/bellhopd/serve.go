@@ -4,34 +4,34 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"net"
+	"time"
 
+	"github.com/bellhop-vm/bellhop/agent"
 	"github.com/bellhop-vm/bellhop/agent/boot"
-	"github.com/bellhop-vm/bellhop/protocol"
-	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
-// serve answers control connections until ctx ends. reboot says that a client
-// asked for a reboot.
-func serve(ctx context.Context, place *boot.Result, ep *endpoint, log *slog.Logger) (reboot bool, err error) {
-	log.Info("listening", "addr", ep.listener.Addr(), "init", place.Timeline.Init, "main", place.Timeline.Main, "booted", place.Timeline.Booted, "now", boot.Now())
-	context.AfterFunc(ctx, func() { ep.listener.Close() })
-	for {
-		conn, err := ep.listener.Accept()
-		if ctx.Err() != nil {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		go hello(conn, place)
+// serve runs the agent on ep, which it closes, until ctx ends. The error is
+// agent.ErrPowerOff or agent.ErrReboot when a client asked for that.
+func serve(ctx context.Context, place *boot.Result, ep *endpoint, listening time.Duration, log *slog.Logger) error {
+	a, err := agent.New(agent.Config{
+		Dial:       ep.dial,
+		AllowPeer:  ep.allow,
+		CgroupRoot: place.CgroupRoot,
+		Logger:     log,
+		Instance:   place.Instance,
+		Software:   "bellhopd " + version,
+		PID1:       place.PID1,
+		Timeline:   agent.Timeline{Init: place.Timeline.Init, Main: place.Timeline.Main, Listen: listening},
+	})
+	if err != nil {
+		return errors.Join(err, ep.listener.Close())
 	}
-}
-
-func hello(conn net.Conn, place *boot.Result) {
-	defer conn.Close()
-	if protocol.WriteHello(conn, &pb.Hello{Software: "bellhopd " + version, Instance: place.Instance[:]}) == nil {
-		_, _ = conn.Read(make([]byte, 1))
+	log.Debug("listening", "addr", ep.listener.Addr(), "init", place.Timeline.Init, "main", place.Timeline.Main, "booted", place.Timeline.Booted, "listen", listening)
+	err = a.Serve(ctx, ep.listener)
+	if closing := a.Close(); closing != nil {
+		log.Warn("cannot end cleanly", "err", closing)
 	}
+	return err
 }
