@@ -43,7 +43,8 @@ func TestWriteMergesHeaderAndBody(t *testing.T) {
 func TestWriteHoldsNoOtherHeader(t *testing.T) {
 	for _, h := range []header{
 		window(1, flagSYN, 0), window(1, 0, 5), window(1, flagRST, 0), data(1, flagFIN, 0),
-		{typ: typePing, flags: flagSYN, length: 5}, {typ: typeGoAway},
+		{typ: typePing, flags: flagSYN, length: 5},
+		{typ: typeGoAway},
 	} {
 		below := &fakeConn{}
 		c := New(below, Host, Limits{})
