@@ -26,7 +26,7 @@ func (s *stream) nextGeneration() uint32 {
 // setLink takes the connection of an attach; false, and it is closed, if the stream is. mu is held.
 func (s *stream) setLink(ln link, gen uint32, owner []byte) bool {
 	if s.closed {
-		_ = ln.Close()
+		s.dispose(ln)
 		return false
 	}
 	s.ln, s.gen, s.owner, s.lost = ln, gen, owner, 0
@@ -84,7 +84,7 @@ func (o *output) shut() {
 	o.timer.stop()
 	o.dropLink()
 	if o.src != nil && !o.terminal {
-		o.src.close()
+		o.dispose(o.src)
 	}
 	o.kick()
 	o.snd.Abandon()

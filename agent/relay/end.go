@@ -31,7 +31,8 @@ func newEnd(f *os.File) (*end, error) {
 // past is a deadline that ends every wait.
 var past = time.Unix(1, 0)
 
-func (e *end) close() { _ = e.file.Close() }
+// Close ends every wait, and returns when the last call on the descriptor has.
+func (e *end) Close() error { return e.file.Close() }
 
 // The kicks end a wait and all that follow, until unkicked.
 func (e *end) kickRead()    { _ = e.file.SetReadDeadline(past) }

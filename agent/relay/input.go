@@ -248,7 +248,7 @@ func (in *input) endSink() {
 		in.sink.kickWrite()
 		return
 	}
-	in.sink.close()
+	in.dispose(in.sink)
 }
 
 // closeStdin queues the end behind what is received.

@@ -168,7 +168,7 @@ func (o *output) sourceEnded(err error) {
 	o.srcEOF = true
 	o.snd.SourceEnded()
 	if !o.terminal {
-		o.src.close()
+		o.dispose(o.src)
 	}
 	o.changed()
 }

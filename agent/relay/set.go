@@ -55,8 +55,9 @@ type Set struct {
 	direct [streamCount]bool
 
 	// closing ends with Close, and with it every Attach.
-	closing context.Context
-	close   context.CancelFunc
+	closing   context.Context
+	close     context.CancelFunc
+	closeOnce sync.Once
 
 	mu      sync.Mutex
 	ends    [streamCount]*end     // the agent's ends of pipes, until Start
@@ -235,6 +236,11 @@ func (s *Set) Info() []*pb.StreamInfo {
 
 // Close ends everything: connections are closed without an end, pipes and terminal are closed, goroutines are joined. It may be called more than once.
 func (s *Set) Close() error {
+	s.closeOnce.Do(s.shut)
+	return nil
+}
+
+func (s *Set) shut() {
 	s.close()
 	s.mu.Lock()
 	s.closed = true
@@ -244,17 +250,17 @@ func (s *Set) Close() error {
 	s.mu.Unlock()
 	for i := range streamCount {
 		if r := s.relay(pb.Stream(i)); r != nil {
+			r.base().attaching <- struct{}{} // the Attach that goes on ends now; there will be no other
 			r.shut()
 		}
 		if ends[i] != nil {
-			ends[i].close()
+			_ = ends[i].Close()
 		}
 	}
 	if master != nil {
 		_ = master.Close()
 	}
 	s.wg.Wait()
-	return nil
 }
 
 // closeFiles closes the process's ends. mu is held.

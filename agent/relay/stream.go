@@ -4,6 +4,7 @@ package relay
 
 import (
 	"bytes"
+	"io"
 	"sync"
 	"time"
 
@@ -49,10 +50,15 @@ func (s *stream) unlock() {
 // dropLink closes the connection. mu is held.
 func (s *stream) dropLink() {
 	if s.ln != nil {
-		_ = s.ln.Close()
+		s.dispose(s.ln)
 		s.ln = nil
 	}
 	s.cond.Broadcast()
+}
+
+// dispose closes c in a goroutine: Close waits until every call on the descriptor has returned, and those take mu, or are the caller's own.
+func (s *stream) dispose(c io.Closer) {
+	s.set.wg.Go(func() { _ = c.Close() })
 }
 
 // ownedByOther tells whether another client than owner has a live connection. mu is held.

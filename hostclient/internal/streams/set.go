@@ -2,11 +2,20 @@ package streams
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
+
+	"github.com/bellhop-vm/bellhop/protocol"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -17,18 +26,21 @@ type Options struct {
 	Ring     uint32 // bytes of the sender's ring; 0: the default
 }
 
+// streamCount is how many streams a process has.
+const streamCount = 3
+
 // Config describes the stdio of one process.
 type Config struct {
 	Stdin          io.Reader // nil: not connected
 	Stdout, Stderr io.Writer // nil: not connected
-	Options        [3]Options
+	Options        [streamCount]Options
 	ConnectTimeout time.Duration // bound on accepting, from Dialing; 0: protocol.ConnectTimeout
 	Logger         *slog.Logger  // nil: nothing is logged
 
 	// Attach says that the streams exist already, created by another client: nothing is expected until AttachRequest. Outputs begin where the
 	// guest says (AttachAt nil) or at the given offsets.
 	Attach   bool
-	AttachAt [3]*uint64
+	AttachAt [streamCount]*uint64
 }
 
 // LostStream names a connection that broke without anyone asking for it.
@@ -38,48 +50,359 @@ type LostStream struct {
 }
 
 // Set is the host's end of one process's stdio.
-type Set struct{}
+type Set struct {
+	hub     *Hub
+	cfg     Config
+	log     *slog.Logger
+	crew    crew
+	streams []stream // by number
+	lost    lossQueue
+	closing context.Context // ends with Close
+	close   context.CancelFunc
 
-var errStub = errors.New("not implemented")
+	mu      sync.Mutex
+	waiting map[pb.Stream]*expectation // streams whose connection is expected
+	changed chan struct{}              // closed and renewed when waiting, or bound, changes
+	bound   time.Time                  // of accepting; zero before Dialing
+	closed  bool
+}
+
+// stream is the host's end of one stream.
+type stream interface {
+	name() pb.Stream
+
+	// check compares a preamble with what the stream can take up. Nothing is changed by it.
+	check(protocol.Preamble) error
+
+	// arrived takes a connection whose preamble was checked.
+	arrived(net.Conn, protocol.Preamble)
+
+	// retire ends the present connection and waits until the stream's offset is final, or ctx ends.
+	retire(ctx context.Context) error
+
+	// request is what an Attach says of the stream, but for the port and the token.
+	request(takeOver bool) *pb.AttachStream
+
+	// setGeneration takes the generation from the guest.
+	setGeneration(uint32)
+
+	// detach leaves the stream to others.
+	detach()
+
+	// finish waits until the stream has delivered what o says, nil for a stream that is not an output, and gives the error of the caller's Reader or Writer.
+	finish(ctx context.Context, o *pb.Output) error
+
+	// shut ends the stream's goroutines.
+	shut()
+}
 
 // New begins to expect the streams of cfg at the hub. The bound on their arrival runs from Dialing.
-func New(hub *Hub, cfg Config) (*Set, error) { return nil, errStub }
+func New(hub *Hub, cfg Config) (*Set, error) {
+	s := &Set{hub: hub, cfg: cfg, log: cfg.Logger, waiting: make(map[pb.Stream]*expectation), changed: make(chan struct{})}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.closing, s.close = context.WithCancel(context.Background())
+	s.crew.init()
+	s.lost.init()
+	if cfg.Stdin != nil {
+		s.streams = append(s.streams, s.newInput(cfg.Stdin))
+	}
+	if cfg.Stdout != nil {
+		s.streams = append(s.streams, s.newOutput(pb.Stream_STREAM_STDOUT, cfg.Stdout))
+	}
+	if cfg.Stderr != nil {
+		s.streams = append(s.streams, s.newOutput(pb.Stream_STREAM_STDERR, cfg.Stderr))
+	}
+	if cfg.Attach {
+		return s, nil
+	}
+	for _, st := range s.streams {
+		s.expect(st)
+	}
+	return s, nil
+}
+
+func (s *Set) newInput(r io.Reader) stream {
+	o := s.cfg.Options[pb.Stream_STREAM_STDIN]
+	if o.Mode == pb.StdioMode_STDIO_MODE_DIRECT {
+		return newDirectInput(s, r)
+	}
+	return newInput(s, r, o.Ring)
+}
+
+func (s *Set) newOutput(name pb.Stream, w io.Writer) stream {
+	if s.cfg.Options[name].Mode == pb.StdioMode_STDIO_MODE_DIRECT {
+		return newDirectOutput(s, name, w)
+	}
+	return newOutput(s, name, w)
+}
+
+// expect begins to wait for a stream's connection, under a new token.
+func (s *Set) expect(st stream) *expectation {
+	e := &expectation{}
+	_, _ = rand.Read(e.token[:]) // never fails
+	e.check = func(p protocol.Preamble) error {
+		if p.Stream != st.name() {
+			return fmt.Errorf("%w: the token is not that of %s", protocol.ErrProtocol, label(p.Stream))
+		}
+		return st.check(p)
+	}
+	e.arrived = func(c net.Conn, p protocol.Preamble) { s.arrived(e, st, c, p) }
+	s.mu.Lock()
+	s.waiting[st.name()] = e
+	s.mu.Unlock()
+	s.hub.expect(e)
+	return e
+}
+
+// arrived is called by the hub.
+func (s *Set) arrived(e *expectation, st stream, c net.Conn, p protocol.Preamble) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.waiting[st.name()] != e {
+		_ = c.Close()
+		return
+	}
+	delete(s.waiting, st.name())
+	st.arrived(c, p)
+	s.wake()
+}
+
+// wake tells Connected that something changed. mu is held.
+func (s *Set) wake() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
 
 // Stdio gives what Create must name.
-func (s *Set) Stdio() []*pb.Stdio { return nil }
+func (s *Set) Stdio() []*pb.Stdio {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var res []*pb.Stdio
+	for _, st := range s.streams {
+		e := s.waiting[st.name()]
+		if e == nil {
+			continue
+		}
+		o := s.cfg.Options[st.name()]
+		sd := &pb.Stdio{Stream: st.name(), Port: s.hub.port, Token: e.token[:], Mode: o.Mode, Detached: o.Detached}
+		if st.name() != pb.Stream_STREAM_STDIN {
+			sd.RingBytes = o.Ring
+		}
+		res = append(res, sd)
+	}
+	return res
+}
 
 // Dialing says that the guest dials: the bound on accepting starts (again, after AttachRequest).
-func (s *Set) Dialing() {}
+func (s *Set) Dialing() {
+	timeout := s.cfg.ConnectTimeout
+	if timeout <= 0 {
+		timeout = protocol.ConnectTimeout
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bound = time.Now().Add(timeout)
+	s.wake()
+}
 
 // Connected waits until all expected streams have arrived. At the bound, or when ctx ends, its error names the missing ones (it wraps
 // context.DeadlineExceeded or ctx's error).
-func (s *Set) Connected(ctx context.Context) error { return errStub }
+func (s *Set) Connected(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		missing, changed, bound, closed := s.missing(), s.changed, s.bound, s.closed
+		s.mu.Unlock()
+		if closed {
+			return errClosed
+		}
+		if missing == "" {
+			return nil
+		}
+		if err := waitChange(ctx, changed, bound); err != nil {
+			return fmt.Errorf("the guest did not connect %s: %w", missing, err)
+		}
+	}
+}
+
+// missing names the streams that have not arrived. mu is held.
+func (s *Set) missing() string {
+	var names []string
+	for _, st := range s.streams {
+		if s.waiting[st.name()] != nil {
+			names = append(names, label(st.name()))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// waitChange waits for changed, until bound (none if zero) and as long as ctx lives.
+func waitChange(ctx context.Context, changed <-chan struct{}, bound time.Time) error {
+	var expired <-chan time.Time
+	if !bound.IsZero() {
+		t := time.NewTimer(time.Until(bound))
+		defer t.Stop()
+		expired = t.C
+	}
+	select {
+	case <-changed:
+		return nil
+	case <-expired:
+		return context.DeadlineExceeded
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // CloseStdin ends the input early: what the reader gave and was taken into the ring still arrives, then the end. A Read that is going on is abandoned:
 // its goroutine ends when that Read returns.
-func (s *Set) CloseStdin() {}
+func (s *Set) CloseStdin() {
+	for _, st := range s.streams {
+		if in, ok := st.(interface{ closeStdin() }); ok {
+			in.closeStdin()
+		}
+	}
+}
 
 // Lost gives the connections that broke. Its buffer holds every stream's newest loss, so nobody has to read it. It is closed by Close.
-func (s *Set) Lost() <-chan LostStream { return nil }
+func (s *Set) Lost() <-chan LostStream { return s.lost.ch }
 
 // AttachRequest prepares to attach to the named streams, all if none is named, under the generation believed current (that of info where info names the stream:
-// what List gave a new client). It drains and closes their old connections first, and expects the new ones with new tokens.
+// what List gave a new client). It drains and closes their old connections first, waits until a Write of the caller that is going on has returned, and expects the
+// new connections with new tokens. The error says that the Set is closed.
 func (s *Set) AttachRequest(takeOver bool, info []*pb.StreamInfo, which ...pb.Stream) ([]*pb.AttachStream, error) {
-	return nil, errStub
+	for _, i := range info {
+		s.Retry(i.Stream, i.Generation)
+	}
+	s.mu.Lock()
+	s.bound = time.Time{}
+	s.mu.Unlock()
+	var res []*pb.AttachStream
+	for _, st := range s.streams {
+		if len(which) > 0 && !slices.Contains(which, st.name()) {
+			continue
+		}
+		s.cancel(st.name())
+		if err := st.retire(s.closing); err != nil {
+			return nil, fmt.Errorf("cannot retire the connection of %s: %w", label(st.name()), err)
+		}
+		req := st.request(takeOver)
+		e := s.expect(st)
+		req.Port, req.Token = s.hub.port, e.token[:]
+		res = append(res, req)
+	}
+	if s.isClosed() {
+		s.cancelAll()
+		return nil, errClosed
+	}
+	return res, nil
+}
+
+// cancel ends the expectation of an earlier AttachRequest.
+func (s *Set) cancel(name pb.Stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.waiting[name]; e != nil {
+		s.hub.forget(e)
+		delete(s.waiting, name)
+		s.wake()
+	}
+}
+
+func (s *Set) cancelAll() {
+	for i := range streamCount {
+		s.cancel(pb.Stream(i))
+	}
 }
 
 // Attached takes the guest's answer. Connected must have returned nil before.
-func (s *Set) Attached(a *pb.Attached) error { return errStub }
+func (s *Set) Attached(a *pb.Attached) error {
+	for _, info := range a.Streams {
+		if !s.has(info.Stream) {
+			return fmt.Errorf("%w: attached to %s, which was not asked for", protocol.ErrProtocol, label(info.Stream))
+		}
+		s.Retry(info.Stream, info.Generation)
+	}
+	return nil
+}
+
+func (s *Set) has(name pb.Stream) bool {
+	return slices.ContainsFunc(s.streams, func(st stream) bool { return st.name() == name })
+}
 
 // Retry takes the generation that a failed Attach named, for the next AttachRequest.
-func (s *Set) Retry(stream pb.Stream, generation uint32) {}
+func (s *Set) Retry(name pb.Stream, generation uint32) {
+	for _, st := range s.streams {
+		if st.name() == name {
+			st.setGeneration(generation)
+		}
+	}
+}
 
 // Finish takes the final lengths from `drained`, waits until they are delivered (of an output that is not drained: until so much is), and checks them. It returns
 // the first error of the caller's Reader or Writer, as os/exec does; a stream that ended elsewhere than the guest says wraps errdefs.ErrDataLoss.
-func (s *Set) Finish(ctx context.Context, outputs []*pb.Output) error { return errStub }
+// A direct output is waited for until its end of file.
+func (s *Set) Finish(ctx context.Context, outputs []*pb.Output) error {
+	byName := make(map[pb.Stream]*pb.Output)
+	for _, o := range outputs {
+		byName[o.Stream] = o
+	}
+	var first error
+	for _, st := range s.streams {
+		if err := st.finish(ctx, byName[st.name()]); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
 
-// Detach ends all connections and leaves the streams to others: the guest is told by record, and keeps what is not received. The process is not disturbed.
-func (s *Set) Detach() {}
+// Detach ends all connections and leaves the streams to others: the guest keeps what is not received. The process is not disturbed.
+func (s *Set) Detach() {
+	s.cancelAll()
+	for _, st := range s.streams {
+		st.detach()
+	}
+}
+
+var errClosed = errors.New("the process's stdio is closed")
+
+func (s *Set) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
 
 // Close ends everything and joins every goroutine but one that is in the caller's Read or Write. It may be called more than once.
-func (s *Set) Close() error { return nil }
+func (s *Set) Close() error {
+	s.close()
+	s.mu.Lock()
+	s.closed = true
+	s.wake()
+	s.mu.Unlock()
+	s.cancelAll()
+	for _, st := range s.streams {
+		st.shut()
+	}
+	s.crew.join()
+	s.lost.close()
+	return nil
+}
+
+// label is the name of a stream as people write it.
+func label(name pb.Stream) string {
+	switch name {
+	case pb.Stream_STREAM_STDIN:
+		return "stdin"
+	case pb.Stream_STREAM_STDOUT:
+		return "stdout"
+	case pb.Stream_STREAM_STDERR:
+		return "stderr"
+	}
+	return fmt.Sprintf("stream %d", name)
+}
+
+// lengthError says that a stream ended elsewhere than the guest said.
+func lengthError(name pb.Stream, got, want uint64) error {
+	return fmt.Errorf("%s has %d bytes, the guest says %d: %w", label(name), got, want, errdefs.ErrDataLoss)
+}
