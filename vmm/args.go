@@ -7,10 +7,12 @@ import (
 	"strings"
 )
 
-// The descriptors that QEMU inherits: exec.Cmd numbers ExtraFiles from 3.
+// The descriptors that QEMU inherits: exec.Cmd numbers ExtraFiles from 3. Files
+// of disks come behind the sockets, each at diskFD and the disk's index.
 const (
 	monitorFD = 3
 	vsockFD   = 4
+	diskFD    = 5
 )
 
 // baseCmdline is what every guest gets; Config.Cmdline comes behind it, and the
@@ -69,7 +71,7 @@ func (c Config) arguments(f form) []string {
 	}
 	args = append(args, "-append", c.kernelCmdline())
 	for i, d := range c.Disks {
-		args = append(args, d.arguments(i)...)
+		args = append(args, d.arguments(i, f)...)
 	}
 	if f == inProcess {
 		args = append(args,
@@ -117,8 +119,15 @@ func (c Config) vsockArguments(f form) []string {
 	}
 }
 
-func (d Disk) arguments(i int) []string {
-	drive := fmt.Sprintf("if=none,id=disk%d,format=raw,file=%s", i, escapeComma(d.Path))
+func (d Disk) arguments(i int, f form) []string {
+	path := d.Path
+	switch {
+	case d.File != nil && f == inProcess:
+		path = fmt.Sprintf("/proc/self/fd/%d", diskFD+i)
+	case d.File != nil:
+		path = d.File.Name()
+	}
+	drive := fmt.Sprintf("if=none,id=disk%d,format=raw,file=%s", i, escapeComma(path))
 	if d.ReadOnly {
 		drive += ",readonly=on"
 	}

@@ -72,7 +72,11 @@ type Config struct {
 // Disk is a raw image that the guest sees as a virtio block device, in the
 // order of Config.Disks: /dev/vda, /dev/vdb, …
 type Disk struct {
-	Path     string
+	// Path names the image; or File is it, open for what the guest may do, and
+	// needs no name (see TempExt4). The caller closes File after the VM's end.
+	Path string
+	File *os.File
+
 	ReadOnly bool
 	Serial   string // at most 20 bytes; in the guest: /sys/block/vdX/serial
 }
@@ -223,15 +227,20 @@ func (c Config) checkDisks() error {
 		return fmt.Errorf("%d disks are too many: want at most %d", len(c.Disks), maxDisks)
 	}
 	for _, d := range c.Disks {
+		if (d.Path == "") == (d.File == nil) {
+			return errors.New("a disk needs either a path or a file")
+		}
 		flag := os.O_RDWR
 		if d.ReadOnly {
 			flag = os.O_RDONLY
 		}
-		if err := checkFile("disk", d.Path, flag); err != nil {
-			return err
+		if d.File == nil {
+			if err := checkFile("disk", d.Path, flag); err != nil {
+				return err
+			}
 		}
 		if len(d.Serial) > maxDiskSerial || slices.ContainsFunc([]byte(d.Serial), notSerialByte) {
-			return fmt.Errorf("disk %s: serial %q is not 1 to %d letters, digits, '-', '_' or '.'", d.Path, d.Serial, maxDiskSerial)
+			return fmt.Errorf("disk %s: serial %q is not up to %d letters, digits, '-', '_' or '.'", d.Path, d.Serial, maxDiskSerial)
 		}
 	}
 	return nil

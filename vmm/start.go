@@ -151,12 +151,23 @@ func (vm *VM) connect() (in *inheritance, err error) {
 
 func (vm *VM) command(ctx context.Context, in *inheritance) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, vm.qemu, vm.cfg.arguments(inProcess)...)
-	cmd.ExtraFiles = in.sockets
+	cmd.ExtraFiles = vm.extraFiles(in.sockets)
 	cmd.Stdout = in.stdout
 	cmd.Stderr = vm.stderr
 	cmd.SysProcAttr = childAttributes()
 	cmd.WaitDelay = pipeDelay
 	return cmd
+}
+
+// extraFiles puts everything at the number that the arguments name; exec.Cmd
+// skips what is nil.
+func (vm *VM) extraFiles(sockets []*os.File) []*os.File {
+	files := make([]*os.File, diskFD-monitorFD+len(vm.cfg.Disks))
+	copy(files, sockets)
+	for i, d := range vm.cfg.Disks {
+		files[diskFD-monitorFD+i] = d.File
+	}
+	return files
 }
 
 // run is the VM's owner: it starts QEMU, waits for its end and releases all
