@@ -288,6 +288,9 @@ func defaultPermissions(kind uint32) uint32 {
 }
 
 func typeOf(mode fs.FileMode) (uint32, error) {
+	if mode&0o7000 != 0 {
+		return 0, fmt.Errorf("mode %#o has bits that fs.FileMode spells otherwise: use fs.ModeSetuid, ModeSetgid and ModeSticky", uint32(mode))
+	}
 	switch mode.Type() {
 	case 0:
 		return typeRegular, nil
