@@ -40,7 +40,9 @@ const runUsage = `Boots a virtual machine, runs CMD in a container on a copy of 
 Usage:
   bellhop run --rootfs DIR [flags] -- CMD [ARG...]
 
-Changes that CMD makes to its root file system are gone when it ends.
+Changes that CMD makes to its root file system are gone when it ends. Signals are
+passed on to CMD. It is process 1 of its container, and ignores those that it does
+not handle; the third interrupt or termination ends the machine.
 
 Flags:
 `

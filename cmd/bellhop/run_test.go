@@ -88,6 +88,9 @@ func exitCode(t *testing.T, err error) int {
 
 func TestRun(t *testing.T) {
 	root := rootfs(t)
+	if err := os.Rename(compile(t, "int main(void) { *(volatile int *)0 = 1; }"), filepath.Join(root, "bin/crash")); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name   string
 		flags  []string
@@ -99,7 +102,7 @@ func TestRun(t *testing.T) {
 	}{
 		{name: "output", argv: []string{"sh", "-c", "echo out; echo err >&2"}, stdout: "out\n", stderr: "err\n"},
 		{name: "code", argv: []string{"sh", "-c", "exit 42"}, code: 42},
-		{name: "signal", argv: []string{"sh", "-c", "kill -KILL $$"}, code: 137},
+		{name: "signal", argv: []string{"/bin/crash"}, code: 139},
 		{name: "not found", argv: []string{"/bin/nope"}, code: 127, stderr: "/bin/nope"},
 		{name: "not found in PATH", argv: []string{"nope"}, code: 127, stderr: "nope"},
 		{name: "not executable", argv: []string{"/etc/plain"}, code: 126, stderr: "/etc/plain"},
