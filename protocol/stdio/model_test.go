@@ -239,9 +239,9 @@ func (w *world) check() {
 
 // TestModel drives both machines through random interleavings: nothing is lost, nothing doubled, memory is bounded, and it comes to its end.
 func TestModel(t *testing.T) {
-	seeds := uint64(100)
+	seeds := uint64(30)
 	if testing.Short() {
-		seeds = 40
+		seeds = 5
 	}
 	breaks, attaches := 0, 0
 	for _, drop := range []bool{false, true} {

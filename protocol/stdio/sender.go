@@ -76,6 +76,7 @@ func (s *Sender) Cap() int  { return s.ring.Cap() }
 
 // Unacked gives the bytes that the ring holds, Unsent how many of them (or of the end) wait to be written to the present connection.
 func (s *Sender) Unacked() int { return s.ring.Len() }
+
 func (s *Sender) Unsent() bool {
 	return s.state == SenderFlowing && (s.sent < s.ring.Next() || s.fr.to > 0 || s.ended && !s.endSent())
 }
