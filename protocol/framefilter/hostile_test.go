@@ -21,10 +21,10 @@ type victim struct {
 	peer    net.Conn
 }
 
-func newVictim(t testing.TB, role Role, config *yamux.Config) *victim {
+func newVictim(t testing.TB, role Role, limits Limits, config *yamux.Config) *victim {
 	t.Helper()
 	own, peer := pipe(t)
-	v := &victim{conn: New(own, role, Limits{}), peer: peer}
+	v := &victim{conn: New(own, role, limits), peer: peer}
 	make := yamux.Client
 	if role == Guest {
 		make = yamux.Server
@@ -124,7 +124,7 @@ func TestHostileFloods(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			v := newVictim(t, test.role, config())
+			v := newVictim(t, test.role, Limits{}, config())
 			var reason error
 			goroutines, heap := growth(func() {
 				test.flood(v) // and never reads: answers get stuck, and whoever sends them
@@ -146,9 +146,10 @@ func TestHostileFloods(t *testing.T) {
 
 // TestHostileFill uses all that is allowed. yamux's buffers double, so a full stream costs two windows.
 func TestHostileFill(t *testing.T) {
-	v := newVictim(t, Guest, config())
+	const streams = 32
+	v := newVictim(t, Guest, Limits{MaxStreams: streams}, config())
 	before := liveHeap()
-	for id := uint32(1); id < 2*protocol.MaxStreams; id += 2 {
+	for id := uint32(1); id < 2*streams; id += 2 {
 		v.flood(window(id, flagSYN, 0), 1)
 		v.flood(data(id, 0, initialWindow), 1)
 	}
@@ -159,17 +160,17 @@ func TestHostileFill(t *testing.T) {
 	}
 	heap := liveHeap() - before
 	t.Logf("heap %+d KiB for %d full streams", heap>>10, v.session.NumStreams())
-	if v.session.NumStreams() != protocol.MaxStreams {
-		t.Errorf("%d streams; want %d", v.session.NumStreams(), protocol.MaxStreams)
+	if v.session.NumStreams() != streams {
+		t.Errorf("%d streams; want %d", v.session.NumStreams(), streams)
 	}
-	if most := int64(protocol.MaxStreams) * (2*initialWindow + 16<<10); heap > most {
+	if most := int64(streams) * (2*initialWindow + 16<<10); heap > most {
 		t.Errorf("the heap grew by %d bytes; want at most %d", heap, most)
 	}
 }
 
 // TestStreamNeverAcked has a guest that acknowledges one stream and not another: only the latter may suffer.
 func TestStreamNeverAcked(t *testing.T) {
-	v := newVictim(t, Host, config())
+	v := newVictim(t, Host, Limits{}, config())
 	var silent, good net.Conn
 	var err error
 	if silent, err = v.session.Open(); err != nil {
@@ -197,7 +198,7 @@ func TestStreamNeverAcked(t *testing.T) {
 func TestStalledPeer(t *testing.T) {
 	c := config()
 	c.ConnectionWriteTimeout = 100 * time.Millisecond
-	v := newVictim(t, Host, c)
+	v := newVictim(t, Host, Limits{}, c)
 	s, err := v.session.Open()
 	if err != nil {
 		t.Fatal(err)

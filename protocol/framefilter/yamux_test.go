@@ -108,7 +108,7 @@ func echo(s net.Conn) { io.Copy(s, s) }
 func TestYamuxManyStreams(t *testing.T) {
 	p := newPair(t)
 	p.serve(t, echo)
-	const workers, rounds = 64, 64
+	const workers, rounds = 32, 64
 	var all sync.WaitGroup
 	for w := range workers {
 		all.Go(func() {
@@ -147,13 +147,14 @@ func roundTrip(session *yamux.Session, data []byte) error {
 func TestYamuxLargeData(t *testing.T) {
 	p := newPair(t)
 	p.serve(t, echo)
-	data := make([]byte, 16<<20)
+	data := make([]byte, 4<<20)
 	rand.NewChaCha8([32]byte{}).Read(data)
 	s, err := p.host.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	s.SetDeadline(time.Now().Add(testBound))
 	sent := make(chan error, 1)
 	go func() {
 		_, err := s.Write(data)
@@ -187,7 +188,7 @@ func TestYamuxResets(t *testing.T) {
 			echo(s)
 		}
 	})
-	const workers, rounds = 16, 100
+	const workers, rounds = 16, 40
 	var all sync.WaitGroup
 	for w := range workers {
 		all.Go(func() {
