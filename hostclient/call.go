@@ -69,6 +69,9 @@ func (c *Client) call(ctx context.Context, op operation) error {
 
 func (c *Client) perform(ctx context.Context, op operation) error {
 	for resets := 0; ; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		s, err := c.session(ctx)
 		if err != nil {
 			return err

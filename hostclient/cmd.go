@@ -26,11 +26,14 @@ type Cmd struct {
 	Container string      // the container to run in; empty: the guest's own root
 	Spec      *specs.Spec // of a new container whose first process this is; Args, Env, Dir, User and Terminal are then the spec's
 
-	Args     []string   // with the program first; looked up in the PATH of Env
-	Env      []string   // nil: the agent's default, a PATH and HOME
-	Dir      string     // empty: /
-	User     specs.User // the zero value is root
-	Terminal bool       // Stdin and Stdout are a terminal's; Stderr must be nil
+	// Args begins with the program, which is looked up in the PATH of Env. What is not set in Env, Dir and User is as the container's spec has it, if the
+	// command was made from a Container with a spec; else it is the agent's PATH and HOME, its choice of directory, and root.
+	Args []string
+	Env  []string
+	Dir  string
+	User *specs.User
+
+	Terminal bool // Stdin and Stdout are a terminal's; Stderr must be nil
 
 	// Stdin, Stdout and Stderr are as those of exec.Cmd and of [ProcessConfig]; nil is /dev/null.
 	Stdin          io.Reader
@@ -45,6 +48,7 @@ type Cmd struct {
 	Process *Process    // set by Start
 	Status  *ExitStatus // set by Wait when the process has exited
 
+	base    *specs.Process // what Args, Env, Dir and User are laid over; nil: nothing
 	pipes   pipes
 	stderr  *tail // what Output keeps
 	watched chan struct{}
@@ -143,16 +147,33 @@ func (cmd *Cmd) config() ProcessConfig {
 		Stderr:    cmd.Stderr,
 	}
 	if cmd.Spec == nil {
-		dir := cmd.Dir
-		if dir == "" {
-			dir = "/"
-		}
-		cfg.Process = &specs.Process{Args: cmd.Args, Env: cmd.Env, Cwd: dir, User: cmd.User, Terminal: cmd.Terminal}
+		cfg.Process = cmd.process()
+		cfg.InheritSeccomp = cmd.Container != ""
 	}
 	if cmd.Config != nil {
 		cmd.Config(&cfg)
 	}
 	return cfg
+}
+
+// process describes a process that is not a container's first.
+func (cmd *Cmd) process() *specs.Process {
+	var p specs.Process
+	if cmd.base != nil {
+		p = *cmd.base
+		p.ConsoleSize = nil
+	}
+	p.Args, p.Terminal = cmd.Args, cmd.Terminal
+	if cmd.Env != nil {
+		p.Env = cmd.Env
+	}
+	if cmd.Dir != "" {
+		p.Cwd = cmd.Dir
+	}
+	if cmd.User != nil {
+		p.User = *cmd.User
+	}
+	return &p
 }
 
 // cleanUp deletes the process whatever its state, also when the command's context has ended.

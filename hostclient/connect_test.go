@@ -43,6 +43,7 @@ func TestConnectGivesUp(t *testing.T) {
 	tests := []struct {
 		name      string
 		greet     func(net.Conn) error
+		limits    *pb.Limits
 		dialError error
 		check     func(error) bool
 	}{
@@ -54,6 +55,7 @@ func TestConnectGivesUp(t *testing.T) {
 		{name: "an endless hello", greet: raw(oversized + strings.Repeat("x", 5000)), check: says("4097 bytes")},
 		{name: "a hello that is no message", greet: raw("bellhop\x00\x00\x01\x00\x00\x00\x00\x00\x02\xff\xff"), check: says("hello")},
 		{name: "no instance", greet: raw("bellhop\x00\x00\x01\x00\x00\x00\x00\x00\x00"), check: is(protocol.ErrProtocol)},
+		{name: "too few streams", limits: &pb.Limits{MaxStreams: 3}, check: says("at least 4")},
 		{name: "a transport that is closed", dialError: net.ErrClosed, check: is(net.ErrClosed)},
 		{name: "a transport that can't", dialError: errors.ErrUnsupported, check: is(errors.ErrUnsupported)},
 	}
@@ -61,7 +63,7 @@ func TestConnectGivesUp(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			checkLeaks(t)
 			g := newFakeGuest(t)
-			g.greet = tt.greet
+			g.greet, g.limits = tt.greet, tt.limits
 			if tt.dialError != nil {
 				g.refuse, g.dialError = 100, tt.dialError
 			}
@@ -130,7 +132,7 @@ func TestConnectEndsWithItsContext(t *testing.T) {
 func TestLimitsOfTheGuest(t *testing.T) {
 	checkLeaks(t)
 	g := newFakeGuest(t)
-	g.limits = &pb.Limits{MaxMessage: 100, MaxStreams: 1}
+	g.limits = &pb.Limits{MaxMessage: 100, MaxStreams: 4}
 	c := connect(t, g, nil)
 	if err := c.Unmount(t.Context(), strings.Repeat("x", 101)); err == nil || !strings.Contains(err.Error(), "at most 100") {
 		t.Errorf("a request above the guest's limit: %v; want an error that names the limit", err)

@@ -39,11 +39,15 @@ func (k *Container) Init(ctx context.Context) *Cmd {
 	return &Cmd{client: k.client, ctx: ctx, ID: k.id, Spec: k.spec}
 }
 
-// Command gives a further process in the container, as [Client.Command] does outside of containers. It gets no capabilities and no seccomp
-// filter; for more, set [Cmd.Config], or use [Client.NewProcess].
+// Command gives a further process in the container, as [Client.Command] does outside of containers. It has the environment, directory, user and
+// privileges that the container's spec gives to the first one, as far as this Container has the spec or the agent knows it, and the container's seccomp filter; [Cmd.Config] can change
+// all of it.
 func (k *Container) Command(ctx context.Context, name string, arg ...string) *Cmd {
 	cmd := k.client.Command(ctx, name, arg...)
 	cmd.Container = k.id
+	if k.spec != nil {
+		cmd.base = k.spec.Process
+	}
 	return cmd
 }
 

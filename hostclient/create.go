@@ -92,13 +92,17 @@ func (p *Process) launchAndWait(ctx context.Context, what string, create *pb.Cre
 		if s == nil {
 			return w.takeExited(r)
 		}
+		var late error
 		once.Do(func() {
-			stop() // from now on the caller's context is not the process's
+			if !stop() { // from here on the caller's context is not the process's, but it has ended before
+				late = context.Cause(ctx)
+				return
+			}
 			p.setStarted(s)
 			_ = p.created(nil, stateStarted)
 			close(started)
 		})
-		return nil
+		return late
 	}
 	p.setWaiting(w)
 	ok := p.spawn(func() {
@@ -180,13 +184,16 @@ func (p *Process) performCreate(ctx context.Context, op operation) error {
 	defer arrival.Wait()
 	defer cancel(nil)
 	var once sync.Once
+	arrived := make(chan struct{})
 	expectStreams := func() {
 		once.Do(func() {
 			p.stdio.set.Dialing()
 			arrival.Go(func() {
 				if err := p.stdio.set.Connected(ctx); err != nil {
 					cancel(err)
+					return
 				}
+				close(arrived)
 			})
 		})
 	}
@@ -194,7 +201,12 @@ func (p *Process) performCreate(ctx context.Context, op operation) error {
 	op.progress = skipDialing(op.progress, expectStreams)
 	op.result = func(r *pb.Response) error {
 		expectStreams() // the answer to a repeat does without "dialing"
-		return errors.Join(result(r), p.stdio.set.Connected(ctx))
+		select {
+		case <-arrived:
+			return result(r)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	return p.client.call(ctx, op)
 }

@@ -277,6 +277,9 @@ func (p *Process) delete(ctx context.Context, force bool) ([]Holder, error) {
 		return nil, nil
 	case stateUnknown, stateCreated, stateStarted:
 		if deleted, err = p.deleteInGuest(ctx, force); err != nil {
+			if p.client.life.Err() != nil {
+				p.release(err) // no guest will be asked again
+			}
 			return nil, err
 		}
 	}

@@ -18,6 +18,9 @@ import (
 )
 
 const (
+	// minStreams is what the client needs: one for its watch, one for a wait, and others for what is answered at once.
+	minStreams = 4
+
 	// maxIdle is how many streams are kept open between operations; more are closed.
 	maxIdle = 64
 
@@ -58,6 +61,9 @@ type session struct {
 func newSession(conn net.Conn, hello *pb.Hello, log *slog.Logger) (*session, error) {
 	limits := hello.GetLimits()
 	streams := bounded(limits.GetMaxStreams(), protocol.MaxStreams)
+	if streams < minStreams {
+		return nil, fmt.Errorf("the guest accepts %d streams at once, at least %d are needed", streams, minStreams)
+	}
 	s := &session{
 		filter:     framefilter.New(conn, framefilter.Host, framefilter.Limits{MaxStreams: streams}),
 		software:   hello.Software,
@@ -88,7 +94,7 @@ func bounded(limit uint32, def int) int {
 }
 
 // usableStreams leaves a few of the guest's limit unused: a stream whose close was cut short counts for the guest until it has our reset.
-func usableStreams(limit int) int { return max(1, limit-limit/16) }
+func usableStreams(limit int) int { return limit - limit/16 }
 
 func muxConfig(log *slog.Logger) *yamux.Config {
 	return &yamux.Config{

@@ -142,7 +142,8 @@ func (p *Process) streamLost(stream pb.Stream, generation uint32) {
 	}
 }
 
-// keepAttached attaches again to streams whose connections break, for as long as the host has the process.
+// keepAttached attaches again to streams whose connections break, for as long as the host has the process, or until one can't be had any more: then the
+// process's stdio is not whole, and Wait says so.
 func (p *Process) keepAttached() {
 	for {
 		var lost streams.LostStream
@@ -161,6 +162,7 @@ func (p *Process) keepAttached() {
 		if err := p.reattach(lost.Stream); err != nil && p.life.Err() == nil {
 			p.log.Warn("lost a stream", "process", p.id, "stream", Stream(lost.Stream), "err", err)
 			p.stdio.giveUp(fmt.Errorf("lost %v: %w", Stream(lost.Stream), err))
+			return
 		}
 	}
 }

@@ -142,7 +142,7 @@ func (c *Client) startWatching() {
 // watchProcesses hands events to the processes of this client for as long as it lives.
 func (c *Client) watchProcesses() {
 	for {
-		var told map[string]bool // the processes that exist, until all are known
+		var told map[string]bool // which of this client's processes exist, until all are told
 		begin := func() { told = make(map[string]bool) }
 		err := c.watch(c.life, begin, func(e *pb.Event) error {
 			if e.GetSynced() != nil {
@@ -150,8 +150,8 @@ func (c *Client) watchProcesses() {
 				told = nil
 				return nil
 			}
-			if told != nil && e.GetProcess() != nil {
-				told[e.GetProcess().GetId()] = true
+			if id := e.GetProcess().GetId(); told != nil && len(c.processesOf(id)) > 0 {
+				told[id] = true
 			}
 			c.dispatch(e)
 			return nil
