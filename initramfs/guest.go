@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 )
 
@@ -36,9 +37,12 @@ func (g Guest) Locate(dirs ...string) (Guest, error) {
 		}
 	}
 	if g.Modules == "" {
-		release, _, err := KernelVersion(g.Kernel)
+		release, arch, err := KernelVersion(g.Kernel)
 		if err != nil {
 			return g, err
+		}
+		if release == "" {
+			return g, fmt.Errorf("kernel %s is for %s and does not say its release, so its modules can't be found: use one for %s, or name the modules' directory", g.Kernel, arch, runtime.GOARCH)
 		}
 		g.Modules = filepath.Join(filepath.Dir(g.Kernel), "lib/modules", release)
 		if _, err := os.Stat(g.Modules); err != nil {
