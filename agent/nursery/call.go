@@ -29,17 +29,13 @@ type call struct {
 
 // newCall gives a call and the other end of its socket, which goes to the nursery.
 func newCall(seq uint64, terminal bool) (*call, *os.File, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err == nil {
-		err = unix.SetNonblock(fds[0], true)
-	}
+	local, remote, err := socketPair("reply")
 	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
+		return nil, nil, err
 	}
-	c := &call{seq: seq, socket: os.NewFile(uintptr(fds[0]), "reply")}
-	remote := os.NewFile(uintptr(fds[1]), "reply")
-	if c.conn, err = c.socket.SyscallConn(); err != nil {
-		c.socket.Close()
+	c := &call{seq: seq, socket: local}
+	if c.conn, err = local.SyscallConn(); err != nil {
+		local.Close()
 		remote.Close()
 		return nil, nil, err
 	}

@@ -45,7 +45,7 @@ func startNursery(t testing.TB, cfg Config) *Nursery {
 	}
 	cfg.Waiter = w
 	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+		cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
 	n, err := Start(cfg)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 type instance struct {
 	*process
 	exited  chan struct{} // closed when the process has been reaped
+	status  pidfd.Status  // of the process, once exited
 	settled chan struct{} // closed when orphan is known, too
 
 	mu      sync.Mutex
@@ -31,7 +32,7 @@ func newInstance(p *process, w *pidfd.Waiter) (*instance, error) {
 		process: p, exited: make(chan struct{}), settled: make(chan struct{}),
 		waiting: make(map[uint64]*call), lostTo: make(map[uint64]struct{}),
 	}
-	return i, w.Add(p.pid, p.pidfd, func(pidfd.Status) { close(i.exited) })
+	return i, w.Add(p.pid, p.pidfd, func(s pidfd.Status) { i.status = s; close(i.exited) })
 }
 
 // enter registers a call, unless the process is known to be dead.
@@ -113,7 +114,7 @@ func (i *instance) request(seq uint64, r *Request, m *message, remote *os.File, 
 		fds = append(fds, int(memory.Fd()))
 	}
 	if err := i.socket.SetWriteDeadline(time.Now().Add(bound)); err != nil {
-		return err
+		return errGone // closed
 	}
 	return i.send(m.inline(), unix.UnixRights(files(r, fds)...))
 }

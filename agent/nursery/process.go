@@ -6,6 +6,7 @@ package nursery
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -60,12 +61,9 @@ func launch(exe *os.File, limits []Rlimit) (*process, error) {
 
 // connect makes what the two processes share, and gives the nursery's ends.
 func (p *process) connect() (remote, memory *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
+	if p.socket, remote, err = socketPair("nursery"); err != nil {
+		return nil, nil, err
 	}
-	p.socket = os.NewFile(uintptr(fds[0]), "nursery")
-	remote = os.NewFile(uintptr(fds[1]), "nursery")
 	if p.conn, err = p.socket.SyscallConn(); err == nil {
 		memory, err = p.mapLedger()
 	}
@@ -74,6 +72,19 @@ func (p *process) connect() (remote, memory *os.File, err error) {
 		return nil, nil, err
 	}
 	return remote, memory, nil
+}
+
+// socketPair gives a pair of sockets, of which the local one is non-blocking, for the Go runtime to poll, and the remote one blocks, for C.
+func socketPair(name string) (local, remote *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		closeAll(fds[:])
+		return nil, nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name), nil
 }
 
 func (p *process) mapLedger() (*os.File, error) {
@@ -115,6 +126,9 @@ func (p *process) adopt(limits []Rlimit) error {
 	return err
 }
 
+// errGone says that the nursery has died or takes nothing any more.
+var errGone = errors.New("nursery is gone")
+
 // send puts one message into the nursery's queue. It blocks while the queue is full.
 func (p *process) send(b, control []byte) error {
 	var serr error
@@ -127,7 +141,10 @@ func (p *process) send(b, control []byte) error {
 		}
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %v", errGone, err) // closed, or the deadline is over
+	}
+	if serr == unix.EPIPE || serr == unix.ECONNRESET {
+		return fmt.Errorf("%w: %v", errGone, serr)
 	}
 	return os.NewSyscallError("sendmsg", serr)
 }

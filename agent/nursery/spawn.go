@@ -54,7 +54,7 @@ func (n *Nursery) fork(ctx context.Context, c *call, r *Request, m *message, rem
 	defer inst.leave(c)
 	err = inst.request(c.seq, r, m, remote, n.cfg.Bound)
 	remote.Close()
-	if err != nil && !isGone(err) {
+	if err != nil && !errors.Is(err, errGone) {
 		return fmt.Errorf("cannot spawn: %w", err) // it has not been sent
 	}
 	if err == nil {
@@ -64,11 +64,6 @@ func (n *Nursery) fork(ctx context.Context, c *call, r *Request, m *message, rem
 		return nil
 	}
 	return n.recover(inst, c, err)
-}
-
-// isGone says whether an error of sending means that the nursery has died or takes nothing any more.
-func isGone(err error) bool {
-	return errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, os.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // recover finds out what became of a call whose nursery gave no answer.

@@ -40,7 +40,7 @@ func (n *Nursery) supervise(inst *instance) {
 		if n.closing.Err() != nil {
 			return
 		}
-		n.cfg.Logger.Warn("nursery died; making a new one", "pid", inst.pid)
+		n.cfg.Logger.Warn("nursery died; making a new one", "pid", inst.pid, "status", inst.status)
 		if inst.last != 0 {
 			delay.reset() // it has worked
 		}

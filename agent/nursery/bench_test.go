@@ -1,0 +1,84 @@
+//go:build linux
+
+package nursery
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The benchmarks compare Spawn and wait with a plain fork, exec and wait of the same program by this Go program, interleaved, since the speed of an emulated machine drifts.
+
+const program = "/bin/true"
+
+func spawnOnce(tb testing.TB, n *Nursery, req *Request) {
+	c, err := n.Spawn(tb.Context(), req)
+	if err != nil {
+		tb.Error(err)
+		return
+	}
+	<-c.Exited
+	c.PIDFD.Close()
+}
+
+func forkOnce(tb testing.TB) {
+	pid, err := syscall.ForkExec(program, []string{program}, &syscall.ProcAttr{Env: []string{boxPath}, Files: []uintptr{0, 1, 2}})
+	if err != nil {
+		tb.Error(err)
+		return
+	}
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil {
+		tb.Error(err)
+	}
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+func BenchmarkExec(b *testing.B) {
+	for _, v := range []struct {
+		name string
+		user bool
+		out  bool
+	}{{name: "outside", out: true}, {name: "container"}, {name: "userns", user: true}} {
+		for _, workers := range []int{1, 8} {
+			b.Run(fmt.Sprintf("%s/%d", v.name, workers), func(b *testing.B) {
+				n := startNursery(b, Config{})
+				req := Request{Args: []string{program}, Env: []string{boxPath}}
+				if !v.out {
+					box := newBox(b, boxOptions{user: v.user})
+					req.Init, req.Cgroup = box.init, box.cgroup
+				}
+				compare(b, workers, func() { forkOnce(b) }, func() { spawnOnce(b, n, &req) })
+			})
+		}
+	}
+}
+
+// compare runs both sides in turns, each by so many workers at once, and reports the medians of the time per run.
+func compare(b *testing.B, workers int, plain, spawn func()) {
+	var times [2][]time.Duration
+	for b.Loop() {
+		for side, f := range [2]func(){plain, spawn} {
+			start := time.Now()
+			var wg sync.WaitGroup
+			for range workers {
+				wg.Go(f)
+			}
+			wg.Wait()
+			times[side] = append(times[side], time.Since(start)/time.Duration(workers))
+		}
+	}
+	p, s := median(times[0]), median(times[1])
+	b.ReportMetric(float64(p)/1e6, "fork-ms")
+	b.ReportMetric(float64(s)/1e6, "spawn-ms")
+	b.ReportMetric(float64(s)/float64(p), "ratio")
+	b.ReportMetric(0, "ns/op")
+}
