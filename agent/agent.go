@@ -84,17 +84,19 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	tree, err := cgroup.NewTree(cfg.CgroupRoot)
+	if err != nil {
+		return nil, errors.Join(err, waiter.Close())
+	}
 	n, err := nursery.Start(nursery.Config{Waiter: waiter, Logger: cfg.Logger, Exe: cfg.Exe})
 	if err != nil {
-		_ = waiter.Close()
-		return nil, fmt.Errorf("cannot start the nursery: %w", err)
+		return nil, errors.Join(fmt.Errorf("cannot start the nursery: %w", err), tree.Close(), waiter.Close())
 	}
-	tree := cgroup.NewTree(cfg.CgroupRoot)
 	runtime := container.NewRuntime(container.Config{
 		StateDir: filepath.Join(cfg.StateDir, "containers"), Cgroups: tree, Waiter: waiter, Logger: cfg.Logger,
 	})
 	a := newAgent(cfg, &realTasks{runtime: runtime, tree: tree, spawner: n})
-	a.closing = []func() error{n.Close, waiter.Close}
+	a.closing = []func() error{n.Close, tree.Close, waiter.Close}
 	return a, nil
 }
 

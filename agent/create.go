@@ -192,6 +192,7 @@ func (m *making) connect(ctx context.Context, client control.Client) error {
 
 func (m *making) container(ctx context.Context) error {
 	m.request.Exited = m.process.Exited
+	m.request.OOM = func() { m.agent.table.Hub().OOM(m.req.Id) }
 	terminal := m.process.Terminal()
 	if !terminal {
 		var err error

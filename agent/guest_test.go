@@ -388,7 +388,7 @@ func TestGuestExec(t *testing.T) {
 		c.GetExec().Process.User = &pb.User{Username: "web"}
 		c.GetExec().Process.Cwd = "/made/for/it"
 		exit, out := g.run(c, s)
-		want := "uid=1000(web) gid=1001(web) groups=50(staff),1001(web)\n/home/web\n/made/for/it\n"
+		want := "uid=1000(web) gid=1001(web) groups=50(staff)\n/home/web\n/made/for/it\n"
 		if exit.Code != 0 || out != want {
 			t.Errorf("exec = %v, %q; want %q", exit, out, want)
 		}
@@ -531,5 +531,215 @@ func TestGuestTerminal(t *testing.T) {
 		check(t, c, s)
 	})
 	g.deleteAll()
+	noLeftovers(t)
+}
+
+func TestGuestOOMEvent(t *testing.T) {
+	g := newGuest(t)
+	spec := g.spec("sh", "-c", "sh -c 'x=a; while :; do x=$x$x; done'; sleep 1000")
+	limit := int64(16 << 20)
+	spec.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit, Swap: &limit}
+	w := g.begin(&pb.Request{Op: &pb.Request_Watch{Watch: &pb.Watch{}}})
+	if e := w.progress().GetEvent(); e.GetSynced() == nil {
+		t.Fatalf("first event = %v; want synced", e)
+	}
+	g.must(createReq(g.container("c", spec, nil)))
+	g.must(startReq("c"))
+	for {
+		if e := w.progress().GetEvent(); e.GetOom() != nil {
+			if e.GetOom().Id != "c" {
+				t.Errorf("oom event = %v; want container c", e)
+			}
+			break
+		}
+	}
+	w.cancel()
+	if list := g.must(listReq()).GetListed().Processes; len(list) != 1 || list[0].State != pb.State_STATE_RUNNING {
+		t.Errorf("List() = %v; want the container running", list)
+	}
+}
+
+// freeze freezes or thaws the cgroup of a container behind the agent's back.
+func freeze(t testing.TB, id, value string) {
+	t.Helper()
+	dir := filepath.Join("/sys/fs/cgroup/bellhop-test", id)
+	write(t, filepath.Join(dir, "cgroup.freeze"), value, 0o644)
+	if value == "1" {
+		waitFor(t, "the freeze", func() bool {
+			b, _ := os.ReadFile(filepath.Join(dir, "cgroup.events"))
+			return strings.Contains(string(b), "frozen 1")
+		})
+	}
+}
+
+func TestGuestFrozen(t *testing.T) {
+	g := newGuest(t)
+	g.must(createReq(g.container("c", g.spec("sleep", "1000"), nil)))
+	freeze(t, "c", "1")
+	g.fails(createReq(g.exec("x", "c", nil, "true")), errdefs.ErrFailedPrecondition)
+	g.must(deleteReq("c", true))
+	noLeftovers(t)
+}
+
+// TestGuestFrozenStart freezes a process outside containers while it starts: only the start hangs, and cancelling it leaves the process as it was.
+func TestGuestFrozenStart(t *testing.T) {
+	g := newGuest(t)
+	g.must(createReq(g.exec("x", "", nil, "busybox", "true")))
+	freeze(t, "x", "1")
+	st := g.begin(startReq("x"))
+	g.must(&pb.Request{Op: &pb.Request_Ping{Ping: &pb.Ping{}}})
+	s := g.outputs()
+	if exit, out := g.run(g.exec("y", "", s, "busybox", "echo", "hi"), s); exit.Code != 0 || out != "hi\n" {
+		t.Errorf("another exec = %v, %q; want %q", exit, out, "hi\n")
+	}
+	st.cancel()
+	g.must(deleteReq("x", true))
+	noLeftovers(t)
+}
+
+func TestGuestMount(t *testing.T) {
+	g := newGuest(t)
+	target := filepath.Join(t.TempDir(), "a/b")
+	mount := func(m *pb.Mount) *pb.Request { return &pb.Request{Op: &pb.Request_Mount{Mount: m}} }
+	unmount := func(target string) *pb.Request {
+		return &pb.Request{Op: &pb.Request_Unmount{Unmount: &pb.Unmount{Target: target}}}
+	}
+	g.must(mount(&pb.Mount{Source: "scratch", Target: target, Type: "tmpfs", Options: []string{"nosuid,size=1m", "mode=0700"}}))
+	write(t, filepath.Join(target, "file"), "x", 0o644)
+	bound := filepath.Join(t.TempDir(), "bound")
+	g.must(mount(&pb.Mount{Source: target, Target: bound, Type: "bind", Options: []string{"ro"}}))
+	if err := os.WriteFile(filepath.Join(bound, "file"), nil, 0o644); err == nil {
+		t.Error("writing to a read-only bind mount succeeded")
+	}
+	file := filepath.Join(t.TempDir(), "dir/bound-file")
+	g.must(mount(&pb.Mount{Source: filepath.Join(target, "file"), Target: file, Options: []string{"bind"}}))
+	g.fails(unmount(target+"/nope"), errdefs.ErrNotFound)
+	g.must(unmount(file))
+	g.must(unmount(bound))
+	g.fails(unmount(bound), errdefs.ErrNotFound)
+	f, err := os.Open(filepath.Join(target, "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.fails(unmount(target), errdefs.ErrFailedPrecondition)
+	_ = f.Close()
+	g.must(unmount(target))
+	e := g.fails(mount(&pb.Mount{Source: "/dev/nope", Target: target + "/x", Type: "ext4"}), errdefs.ErrNotFound)
+	if want := "mount /dev/nope (ext4) on " + target + "/x"; len(e.Steps) != 1 || e.Steps[0] != want {
+		t.Errorf("steps = %q; want %q", e.Steps, want)
+	}
+	if _, err := os.Stat(target + "/x"); !os.IsNotExist(err) {
+		t.Errorf("Stat(target of a failed mount) = %v; want that it is not there", err)
+	}
+}
+
+// TestGuestManyExecs runs execs side by side and checks that nothing grows.
+func TestGuestManyExecs(t *testing.T) {
+	g := newGuest(t)
+	g.must(createReq(g.container("c", g.spec("sleep", "1000"), nil)))
+	g.must(startReq("c"))
+	const workers, rounds = 8, 12
+	round := func(worker int) error {
+		for i := range rounds {
+			c := g.exec(fmt.Sprintf("x%d", worker), "c", nil, "sh", "-c", fmt.Sprintf("exit %d", i))
+			c.Start, c.Wait = true, true
+			resp, err := g.do(createReq(c))
+			if err != nil {
+				return err
+			}
+			if code := resp.GetDrained().Exited.Code; code != int32(i) {
+				return fmt.Errorf("exit code %d; want %d", code, i)
+			}
+			if _, err := g.do(deleteReq(c.Id, false)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	all := func() {
+		errs := make(chan error, workers)
+		for w := range workers {
+			go func() { errs <- round(w) }()
+		}
+		for range workers {
+			if err := <-errs; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	all()
+	fds, goroutines := countFDs(t), runtime.NumGoroutine()
+	start := time.Now()
+	all()
+	t.Logf("%d execs in %v", workers*rounds, time.Since(start))
+	waitFor(t, "the goroutines to end", func() bool { return runtime.NumGoroutine() <= goroutines+2 })
+	if n := countFDs(t); n > fds+2 {
+		t.Errorf("%d file descriptors after, %d before", n, fds)
+	}
+	g.must(deleteReq("c", true))
+	noLeftovers(t)
+}
+
+func countFDs(t testing.TB) int {
+	t.Helper()
+	runtime.GC() // os.Process handles of libcontainer
+	e, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(e)
+}
+
+// TestGuestRepeat sends creates and starts again over another connection, as a client does that lost the answer.
+func TestGuestRepeat(t *testing.T) {
+	g := newGuest(t)
+	other := dialAgent(t, g.addr, g.dir)
+	create, start := createReq(g.container("c", g.spec("sleep", "1000"), nil)), startReq("c")
+	first := g.begin(create)
+	first.cancel() // whatever became of it, the repeat makes exactly one
+	g.must(create)
+	other.must(create)
+	a, b := g.must(start).GetStarted(), other.must(start).GetStarted()
+	if a.Pid != b.Pid || a.StartedAt != b.StartedAt {
+		t.Errorf("repeated Start() = %v, then %v; want the same", a, b)
+	}
+	kill, del := killReq("c", 9, false), deleteReq("c", true)
+	g.must(kill)
+	g.must(waitReq("c"))
+	other.must(kill)
+	g.must(del)
+	other.must(del)
+	noLeftovers(t)
+}
+
+// TestGuestConcurrentDelete deletes a running container from several sides: one does it, the others are told that it is gone.
+func TestGuestConcurrentDelete(t *testing.T) {
+	g := newGuest(t)
+	g.must(createReq(g.container("c", g.spec("sleep", "1000"), nil)))
+	g.must(startReq("c"))
+	for i := range 4 {
+		g.must(createReq(g.exec(fmt.Sprintf("x%d", i), "c", nil, "sleep", "1000")))
+		g.must(startReq(fmt.Sprintf("x%d", i)))
+	}
+	const callers = 8
+	errs := make(chan error, callers)
+	for range callers {
+		go func() {
+			_, err := g.do(deleteReq("c", true))
+			errs <- err
+		}()
+	}
+	done := 0
+	for range callers {
+		err := <-errs
+		if err == nil {
+			done++
+		} else if !errdefs.IsNotFound(err) {
+			t.Errorf("Delete() = %v; want success or not found", err)
+		}
+	}
+	if done != 1 {
+		t.Errorf("%d of %d deletes succeeded; want 1", done, callers)
+	}
 	noLeftovers(t)
 }

@@ -2,54 +2,58 @@
 
 package cgroup
 
-import (
-	"context"
-	"fmt"
-	"os"
-	"time"
-
-	"golang.org/x/sys/unix"
-)
+import "context"
 
 // await waits until cond holds, looking again each time that the kernel says that cgroup.events has changed.
 func (g *Group) await(ctx context.Context, cond func() (bool, error)) error {
 	if ok, err := cond(); ok || err != nil {
 		return err
 	}
-	events, err := g.watch()
+	w, err := g.tree.notifier.add(g.file("cgroup.events"))
 	if err != nil {
 		if ok, _ := cond(); ok { // the group went away meanwhile
 			return nil
 		}
 		return err
 	}
-	defer events.Close()
-	stop := context.AfterFunc(ctx, func() { _ = events.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	buf := make([]byte, 4096)
+	defer w.close()
 	for {
 		if ok, err := cond(); ok || err != nil {
 			return err
 		}
-		if _, err := events.Read(buf); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return fmt.Errorf("cannot watch cgroup %s: %w", g.rel, err)
+		select {
+		case <-w.c:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
 
-// watch gives a file that becomes readable when cgroup.events changes, and when the group is removed.
-func (g *Group) watch() (*os.File, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+// WatchOOM calls f, from a goroutine of its own, each time that the kernel has killed a process of the group or beneath for lack of memory. The function that it gives ends
+// that, and joins the goroutine. Without the memory controller f is never called.
+func (g *Group) WatchOOM(f func()) (stop func()) {
+	w, err := g.tree.notifier.add(g.file("memory.events"))
 	if err != nil {
-		return nil, fmt.Errorf("cannot watch cgroup %s: %w", g.rel, err)
+		return func() {}
 	}
-	f := os.NewFile(uintptr(fd), "inotify")
-	if _, err := unix.InotifyAddWatch(fd, g.file("cgroup.events"), unix.IN_MODIFY); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("cannot watch cgroup %s: %w", g.rel, err)
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for seen := uint64(0); ; {
+			select {
+			case <-w.c:
+			case <-quit:
+				return
+			}
+			if n := g.OOMKills(); n > seen { // the file changes for other reasons too
+				seen = n
+				f()
+			}
+		}
+	}()
+	return func() {
+		w.close()
+		close(quit)
+		<-done
 	}
-	return f, nil
 }

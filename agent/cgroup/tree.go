@@ -21,16 +21,24 @@ const Mount = "/sys/fs/cgroup"
 
 // Tree is the part of the hierarchy beneath which groups are made. No group of it lies in another, so that killing and removing one never touches another's processes.
 type Tree struct {
-	root string // relative to Mount, clean, beginning with a slash
+	root     string // relative to Mount, clean, beginning with a slash
+	notifier *notifier
 
 	mu   sync.Mutex
 	used map[string]struct{} // paths relative to Mount
 }
 
-// NewTree takes the root relative to Mount, as in /proc/PID/cgroup: "/bellhop".
-func NewTree(root string) *Tree {
-	return &Tree{root: filepath.Clean("/" + root), used: make(map[string]struct{})}
+// NewTree takes the root relative to Mount, as in /proc/PID/cgroup: "/bellhop". Close must follow.
+func NewTree(root string) (*Tree, error) {
+	n, err := newNotifier()
+	if err != nil {
+		return nil, err
+	}
+	return &Tree{root: filepath.Clean("/" + root), notifier: n, used: make(map[string]struct{})}, nil
 }
+
+// Close ends the tree's watches. Its groups stay as they are, and must not be used any more.
+func (t *Tree) Close() error { return t.notifier.close() }
 
 // Make makes a group, whose name may have several elements. It must not exist with processes in it, and not lie in another group or around one. The owner
 // calls Remove.

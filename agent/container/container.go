@@ -44,6 +44,7 @@ type Container struct {
 	pidfd   *os.File      // closed by Delete, after done
 	report  *os.File      // read end of the pipe of Init; closed by Start or Delete
 	master  *os.File      // of the terminal, until Master takes it
+	stopOOM func()        // nil before the container is made
 	watched bool          // done will be closed
 	done    chan struct{} // closed when the first process is reaped and notify has returned
 
@@ -141,6 +142,10 @@ func (c *Container) Delete(ctx context.Context, _ bool) ([]*pb.Holder, error) {
 
 // destroy frees what libcontainer holds. The error of a poststop hook comes when all is removed, and changes nothing (runtime-spec, Lifecycle 13).
 func (c *Container) destroy() error {
+	if c.stopOOM != nil {
+		c.stopOOM()
+		c.stopOOM = nil
+	}
 	if c.report != nil {
 		_ = c.report.Close() // may be closed already
 	}

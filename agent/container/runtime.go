@@ -49,6 +49,7 @@ type Request struct {
 	Stdio  [3]*os.File        // borrowed until Create returns; unused with a terminal
 	Size   *pb.Size           // of the terminal at first; nil: the spec's
 	Exited func(process.Exit) // called once when the first process has ended; also before Create returns
+	OOM    func()             // called each time that a process of the container was killed for lack of memory
 }
 
 // Create makes the container, whose first process then waits to be released by Start. If it fails, nothing is left. Libcontainer cannot be interrupted: the
@@ -128,6 +129,7 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request) error 
 		return fmt.Errorf("libcontainer: %w", err)
 	}
 	c.report = files.takeReport()
+	c.stopOOM = c.group.WatchOOM(req.OOM)
 	if err := c.watch(lp, r.cfg.Waiter); err != nil {
 		return err
 	}

@@ -47,6 +47,9 @@ func (ses *session) serveStream(ctx context.Context, conn *yamux.Stream) {
 	}
 }
 
+// largeRequest is the size in bytes from which on a stream's buffer is worth giving back.
+const largeRequest = 4096
+
 // past is a deadline that is over.
 var past = time.Unix(1, 0)
 
@@ -73,11 +76,9 @@ func (st *stream) run(ctx context.Context, req *pb.Request) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	call := &Call{
-		Client:  st.ses.client,
-		Request: req,
-		Progress: func(r *pb.Response) error {
-			return protocol.WriteMessage(st.conn, st.ses.maxMessage, protocol.KindProgress, r)
-		},
+		Client:   st.ses.client,
+		Request:  req,
+		Progress: func(r *pb.Response) error { return st.write(protocol.KindProgress, r) },
 	}
 	resp, err := st.ses.server.cfg.Handler.Handle(ctx, call)
 	defer func() {
@@ -85,13 +86,16 @@ func (st *stream) run(ctx context.Context, req *pb.Request) {
 			f()
 		}
 	}()
+	if req.SizeVT() > largeRequest {
+		st.conn.Shrink() // it would keep a buffer of that size
+	}
 	// From here the host may send the next request: it may come before Write returns.
 	st.busy.Store(false)
 	if err == nil {
 		err = st.result(resp)
 	}
 	if err != nil && ctx.Err() == nil {
-		_ = protocol.WriteMessage(st.conn, st.ses.maxMessage, protocol.KindError, failure.Status(err))
+		_ = st.write(protocol.KindError, failure.Status(err))
 	}
 }
 
@@ -100,6 +104,15 @@ func (st *stream) result(resp *pb.Response) error {
 	if n := resp.SizeVT(); n > st.ses.maxMessage {
 		return failure.New(errTooLarge, "the answer has %d bytes, the host takes %d", n, st.ses.maxMessage)
 	}
-	_ = protocol.WriteMessage(st.conn, st.ses.maxMessage, protocol.KindResult, resp)
+	_ = st.write(protocol.KindResult, resp)
 	return nil
+}
+
+// write sends a message. A connection on which nothing moves for yamux's write timeout is closed: yamux would keep it for ever, half dead.
+func (st *stream) write(kind protocol.Kind, m protocol.Message) error {
+	err := protocol.WriteMessage(st.conn, st.ses.maxMessage, kind, m)
+	if errors.Is(err, yamux.ErrConnectionWriteTimeout) {
+		_ = st.conn.Session().Close()
+	}
+	return err
 }

@@ -55,6 +55,8 @@ func check(m *pb.Mount) (*options, error) {
 		opt.flags |= unix.MS_BIND
 	}
 	switch {
+	case opt.flags&unix.MS_BIND != 0 && opt.data != "":
+		return nil, failure.Field("options", "%.256q: a bind mount takes no options of a file system", opt.data)
 	case opt.flags&unix.MS_BIND != 0 && !filepath.IsAbs(m.Source):
 		return nil, failure.Field("source", "%.256q, must be an absolute path to bind", m.Source)
 	case opt.flags&(unix.MS_BIND|unix.MS_REMOUNT) == 0 && m.Type == "":

@@ -98,8 +98,5 @@ func parseOptions(words []string) (*options, error) {
 	if len(o.data) > maxData {
 		return nil, failure.Field("options", "%d bytes for the file system, at most %d", len(o.data), maxData)
 	}
-	if o.flags&unix.MS_BIND != 0 && o.data != "" {
-		return nil, failure.Field("options", "%q: a bind mount takes no options of a file system", o.data)
-	}
 	return o, nil
 }

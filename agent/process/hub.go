@@ -82,6 +82,11 @@ func (h *Hub) StreamLost(id string, stream pb.Stream, generation uint32) {
 	h.publish(&pb.Event{What: &pb.Event_StreamLost{StreamLost: &pb.StreamLost{Id: id, Stream: stream, Generation: generation}}})
 }
 
+// OOM tells the watchers that the kernel killed a process of a container for lack of memory.
+func (h *Hub) OOM(id string) {
+	h.publish(&pb.Event{What: &pb.Event_Oom{Oom: &pb.OOM{Id: id}}})
+}
+
 func (h *Hub) publish(e *pb.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -120,12 +125,4 @@ func drainedEvent(p *Process, outputs []*pb.Output) *pb.Event {
 
 func deletedEvent(p *Process) *pb.Event {
 	return &pb.Event{What: &pb.Event_Deleted{Deleted: &pb.DeletedEvent{Id: p.cfg.ID}}}
-}
-
-func oomEvent(p *Process) *pb.Event {
-	id := p.cfg.ID
-	if p.cfg.Parent != nil {
-		id = p.cfg.Parent.ID()
-	}
-	return &pb.Event{What: &pb.Event_Oom{Oom: &pb.OOM{Id: id}}}
 }

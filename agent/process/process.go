@@ -213,9 +213,6 @@ func (p *Process) finish(e Exit) {
 	p.mu.Unlock()
 	close(p.exited)
 	p.table.hub.changed(p)
-	if e.OOMKilled {
-		p.table.hub.publish(oomEvent(p))
-	}
 }
 
 // startDrain begins the goroutine that reports the end of the output. p.mu is held.
