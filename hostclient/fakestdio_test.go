@@ -16,6 +16,8 @@ type fakeStdio struct {
 	g  *fakeGuest
 	id string
 
+	attaching sync.Mutex // one Attach at a time
+
 	mu         sync.Mutex
 	changed    sync.Cond
 	out        [3][]byte // what the program has written
@@ -234,10 +236,11 @@ func (s *fakeStdio) hangUp(streams ...Stream) {
 
 // attach connects streams anew, as SPEC 7 says.
 func (s *fakeStdio) attach(c *fakeCall, attach *pb.Attach) {
+	s.attaching.Lock()
+	defer s.attaching.Unlock()
 	c.progress(&pb.Response{What: &pb.Response_Dialing{Dialing: &pb.Dialing{}}})
 	attached := &pb.Attached{}
 	for _, a := range attach.Streams {
-		s.hangUp(Stream(a.Stream))
 		s.mu.Lock()
 		current := s.generation[a.Stream]
 		s.mu.Unlock()
@@ -245,6 +248,7 @@ func (s *fakeStdio) attach(c *fakeCall, attach *pb.Attach) {
 			c.send(protocol.KindError, &pb.Error{Code: pb.Code_CODE_FAILED_PRECONDITION, Message: "another client has it", Generation: current})
 			return
 		}
+		s.hangUp(Stream(a.Stream))
 		if err := s.dial(a.Stream, current+1, a.Port, a.Token, a.GetOffset()); err != nil {
 			c.send(protocol.KindError, &pb.Error{Code: pb.Code_CODE_UNAVAILABLE, Message: err.Error(), Generation: current})
 			return
