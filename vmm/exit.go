@@ -24,7 +24,7 @@ const (
 // owner. Error is one line and behind it the end of the console.
 type ExitError struct {
 	Reason  Reason
-	State   *os.ProcessState // QEMU's status
+	State   *os.ProcessState // QEMU's status; nil if it was never started
 	Stderr  string           // end of what QEMU said on its standard error
 	Console string           // end of what the guest said on its console
 }
@@ -37,7 +37,7 @@ func (e *ExitError) Error() string {
 	var b strings.Builder
 	b.WriteString("the VM ended: " + e.summary())
 	lines := lastLines(e.Console, consoleLines)
-	if len(lines) == 0 {
+	if len(lines) == 0 && !e.failed() {
 		b.WriteString("; its console is empty")
 	}
 	for i, line := range lines {
@@ -53,7 +53,7 @@ func (e *ExitError) summary() string {
 	if panicked := panicLine(e.Console); panicked != "" {
 		return panicked
 	}
-	if e.State != nil && !e.State.Success() {
+	if e.failed() {
 		if lines := lastLines(e.Stderr, 1); len(lines) > 0 {
 			return fmt.Sprintf("QEMU: %s (%v)", lines[0], e.State)
 		}
@@ -67,6 +67,9 @@ func (e *ExitError) summary() string {
 	}
 	return string(e.Reason)
 }
+
+// failed says whether QEMU ended with an error of its own.
+func (e *ExitError) failed() bool { return e.State != nil && !e.State.Success() }
 
 // panicLine finds what the kernel said last before it gave up.
 func panicLine(console string) string {
