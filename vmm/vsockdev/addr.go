@@ -24,8 +24,5 @@ type connKey struct {
 
 // opError wraps err as package net does, so that callers find net.OpError around every error of a connection.
 func opError(op string, local, remote net.Addr, err error) error {
-	if err == nil {
-		return nil
-	}
 	return &net.OpError{Op: op, Net: "vsock", Source: local, Addr: remote, Err: err}
 }

@@ -93,6 +93,14 @@ func newConn(d *Device, key connKey, p phase) *Conn {
 	return c
 }
 
+// opError is opError with the connection's addresses. It costs nothing without an error.
+func (c *Conn) opError(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return opError(op, c.local, c.remote, err)
+}
+
 // LocalAddr returns the host's end, an Addr.
 func (c *Conn) LocalAddr() net.Addr { return c.local }
 
@@ -113,7 +121,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if err == nil || err == io.EOF {
 		return n, err
 	}
-	return n, opError("read", c.local, c.remote, err)
+	return n, c.opError("read", err)
 }
 
 func (c *Conn) read(p []byte) (int, error) {
@@ -152,7 +160,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	c.writeMu.Lock()
 	n, err := c.write(p)
 	c.writeMu.Unlock()
-	return n, opError("write", c.local, c.remote, err)
+	return n, c.opError("write", err)
 }
 
 func (c *Conn) write(p []byte) (int, error) {
@@ -203,7 +211,7 @@ func (c *Conn) shutdown(op string, flags uint32) error {
 	if err == nil {
 		c.dev.sender.wake(c)
 	}
-	return opError(op, c.local, c.remote, err)
+	return c.opError(op, err)
 }
 
 func (c *Conn) startShutdown(flags uint32) error {
@@ -243,7 +251,7 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		return opError("close", c.local, c.remote, net.ErrClosed)
+		return c.opError("close", net.ErrClosed)
 	}
 	c.closed = true
 	c.readDeadline.stop()
@@ -304,7 +312,7 @@ func (c *Conn) setDeadline(t time.Time, read, write bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return opError("set", c.local, c.remote, net.ErrClosed)
+		return c.opError("set", net.ErrClosed)
 	}
 	if read {
 		c.readDeadline.set(t)

@@ -5,6 +5,8 @@ import "sync"
 const (
 	smallChunk = 4 << 10
 	largeChunk = 64 << 10
+
+	keepChunks = 8 // pointers that an empty buffer may keep room for
 )
 
 // chunkPool keeps the memory of receive buffers between uses. All connections of a device share it.
@@ -86,7 +88,10 @@ func (b *recvBuffer) drop(pool *chunkPool) {
 	b.chunks = b.chunks[:last]
 	b.start = 0
 	if last == 0 {
-		b.chunks, b.end = nil, 0
+		b.end = 0
+		if cap(b.chunks) > keepChunks {
+			b.chunks = nil
+		}
 	}
 }
 
