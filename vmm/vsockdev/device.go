@@ -36,6 +36,7 @@ type Device struct {
 	onEnd     func()           // ends ServeHybrid when the device ends; nil without
 	nextPort  uint32
 	up        bool
+	held      bool          // Hold was called
 	ready     chan struct{} // closed while up
 	err       error         // why the device has ended
 }
@@ -293,6 +294,31 @@ func (d *Device) setUp() {
 		d.up = true
 		close(d.ready)
 	}
+}
+
+// Hold says that the VM is about to be paused. A monitor stops the device's queues then, which without Hold means that
+// the driver has gone, and ends every connection. In between Dial returns ErrNotReady, and Writes wait. Connections go on
+// where they were once the queues run again, unless the guest was reset meanwhile.
+func (d *Device) Hold() { d.setHeld(true) }
+
+// Unhold says that the VM has been resumed: it undoes Hold. Call it when the monitor has confirmed, not before.
+func (d *Device) Unhold() { d.setHeld(false) }
+
+func (d *Device) setHeld(held bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.held = held
+}
+
+// suspend notes that the queues have stopped, and reports whether connections are to be kept.
+func (d *Device) suspend() (held bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.held && d.up {
+		d.up = false
+		d.ready = make(chan struct{})
+	}
+	return d.held
 }
 
 // setDown notes that the guest's driver has gone, and with it every connection.

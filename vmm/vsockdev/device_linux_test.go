@@ -78,6 +78,67 @@ func TestLifecycle(t *testing.T) {
 	}
 }
 
+// TestHold stops the rings as a paused VM does: its connections go on, unless the guest was reset in its pause.
+func TestHold(t *testing.T) {
+	pause := func(g *fakeGuest) {
+		g.dev.Hold()
+		for _, q := range []*fakeQueue{g.rx, g.tx} {
+			g.must(g.tell(msgSetVringEnable, 0, u32s(q.index, 0)))
+		}
+		for _, q := range []*fakeQueue{g.rx, g.tx} {
+			g.ask(msgGetVringBase, 0, u32s(q.index, 0))
+		}
+	}
+	t.Run("resumed", func(t *testing.T) {
+		g := newFakeGuest(t, nil)
+		c := g.connect(g.listen(), 1)
+		pause(g)
+		if _, err := g.dev.Dial(t.Context(), 1); !errors.Is(err, ErrNotReady) {
+			t.Errorf("Dial in the pause = %v; want ErrNotReady", err)
+		}
+		wrote := make(chan error, 1)
+		go func() {
+			_, err := c.Write([]byte("waits"))
+			wrote <- err
+		}()
+		g.resume()
+		g.dev.Unhold()
+		if _, data := g.receive(opReadWrite); string(data) != "waits" {
+			t.Errorf("guest received %q; want waits", data)
+		}
+		if err := <-wrote; err != nil {
+			t.Errorf("Write = %v; want nil", err)
+		}
+		g.checkAlive()
+	})
+	t.Run("reset", func(t *testing.T) {
+		g := newFakeGuest(t, nil)
+		c := g.connect(g.listen(), 1)
+		pause(g)
+		g.restart()
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("Read = %v; want ECONNRESET", err)
+		}
+		g.checkAlive()
+	})
+}
+
+// resume starts the rings where the device has left them, as QEMU does after a pause.
+func (g *fakeGuest) resume() {
+	g.t.Helper()
+	for _, q := range []*fakeQueue{g.rx, g.tx} {
+		_, _, used := q.addrs()
+		idx := q.availIdx
+		q.availIdx = loadIndex(g.mem[used:]) // every chain that was taken has been given back
+		q.setUp()
+		q.availIdx = idx
+	}
+	for _, q := range []*fakeQueue{g.rx, g.tx} {
+		g.ask(msgSetVringEnable, flagNeedReply, u32s(q.index, 1))
+	}
+	<-g.dev.Ready()
+}
+
 func TestDial(t *testing.T) {
 	g := newFakeGuest(t, nil)
 	dial := func(ctx context.Context) <-chan error {

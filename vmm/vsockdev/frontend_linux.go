@@ -29,6 +29,8 @@ type vring struct {
 	setup   ringSetup
 	kick    kickFile
 	enabled bool
+	held    bool   // stopped while the VM is paused: the driver does not know,
+	heldAt  uint16 // and goes on here
 }
 
 func (d *Device) startFrontend() error {
@@ -350,6 +352,10 @@ func (f *frontend) startQueue(v *vring) {
 		f.dev.log.Warn("vsock ring cannot be used", "size", v.setup.num)
 		return
 	}
+	if v.held && v.setup.base != v.heldAt {
+		f.dev.setDown(syscall.ECONNRESET) // the guest was reset in its pause
+	}
+	v.held = false
 	v.queue.start(r, f.mem, v.kick, v.process)
 	v.kick = nil
 	if f.queues[0].queue.done != nil && f.queues[1].queue.done != nil {
@@ -357,15 +363,17 @@ func (f *frontend) startQueue(v *vring) {
 	}
 }
 
-// stopQueue stops a queue. The driver resets or reboots then, so every connection is over.
+// stopQueue stops a queue. Unless the VM is merely paused, the driver resets or reboots then, and every connection is over.
 func (f *frontend) stopQueue(v *vring) {
 	if v.kick != nil {
 		v.kick.Close()
 		v.kick = nil
 	}
 	if base, ran := v.queue.stop(); ran {
-		v.setup.base = base
-		f.dev.setDown(syscall.ECONNRESET)
+		v.setup.base, v.heldAt = base, base
+		if v.held = f.dev.suspend(); !v.held {
+			f.dev.setDown(syscall.ECONNRESET)
+		}
 	}
 }
 
@@ -374,6 +382,7 @@ func (f *frontend) stopAll() {
 		f.stopQueue(&f.queues[i])
 		f.queues[i].enabled = false
 	}
+	f.dev.setDown(syscall.ECONNRESET)
 }
 
 func (f *frontend) getVringBase(m message) ([]byte, error) {

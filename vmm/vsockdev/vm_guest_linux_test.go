@@ -34,6 +34,7 @@ func TestGuest(t *testing.T) {
 	t.Run("Stall", func(t *testing.T) { testStall(t, g.in(t)) })
 	t.Run("WriterWakes", func(t *testing.T) { testWriterWakes(t, g.in(t)) })
 	t.Run("ResetConnections", func(t *testing.T) { testResetConnections(t, g.in(t)) })
+	t.Run("Pause", func(t *testing.T) { testPause(t, g.in(t)) })
 	t.Run("NothingIsLeft", func(t *testing.T) { testNothingIsLeft(t, g.in(t)) })
 }
 
@@ -197,6 +198,34 @@ func testResetConnections(t *testing.T, g *guest) {
 		}
 	}
 	testEcho(t, g, 100)
+}
+
+// testPause pauses the VM under a connection.
+func testPause(t *testing.T, g *guest) {
+	c := g.command("echo")
+	ask := func(s string) {
+		t.Helper()
+		buf := make([]byte, len(s))
+		if _, err := io.WriteString(c, s); err != nil {
+			t.Fatalf("Write: %v", err)
+		}
+		if _, err := io.ReadFull(c, buf); err != nil || string(buf) != s {
+			t.Fatalf("echo = %q, %v; want %q", buf, err, s)
+		}
+	}
+	ask("before")
+	g.vm.Device().Hold()
+	if err := g.vm.Pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.vm.Device().Dial(t.Context(), commandPort); !errors.Is(err, vsockdev.ErrNotReady) {
+		t.Errorf("Dial in the pause = %v; want ErrNotReady", err)
+	}
+	if err := g.vm.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.vm.Device().Unhold()
+	ask("after")
 }
 
 // testNothingIsLeft checks that the connections of the other tests have left the table.
