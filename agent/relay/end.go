@@ -3,6 +3,7 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -26,6 +27,24 @@ func newEnd(f *os.File) (*end, error) {
 		return nil, fmt.Errorf("cannot use %s: %w", f.Name(), err)
 	}
 	return &end{rawIO: newRawIO(rc), file: f}, nil
+}
+
+// pollable gives f anew as a non-blocking file of the runtime's poller. A blocking one would hold up a processor in a read.
+func pollable(f *os.File) (*os.File, error) {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var fd int
+	cerr := rc.Control(func(old uintptr) {
+		if fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			err = unix.SetNonblock(fd, true)
+		}
+	})
+	if err := errors.Join(cerr, err); err != nil {
+		return nil, fmt.Errorf("cannot take over %s: %w", f.Name(), err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // past is a deadline that ends every wait.

@@ -5,6 +5,7 @@ package relay
 import (
 	"io"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,7 @@ type rawIO struct {
 
 	// The arguments and results of the call that is going on, and the functions made once, so that a call allocates nothing.
 	bufs      [][]byte
+	iovs      []unix.Iovec
 	n         int
 	err       error
 	readFunc  func(uintptr)
@@ -24,23 +26,32 @@ type rawIO struct {
 
 func newRawIO(rc syscall.RawConn) *rawIO {
 	r := &rawIO{rc: rc}
-	r.readFunc = func(fd uintptr) { r.n, r.err = retry(unix.Readv, int(fd), r.bufs) }
-	r.writeFunc = func(fd uintptr) { r.n, r.err = retry(unix.Writev, int(fd), r.bufs) }
+	r.readFunc = func(fd uintptr) { r.n, r.err = r.vector(unix.SYS_READV, fd) }
+	r.writeFunc = func(fd uintptr) { r.n, r.err = r.vector(unix.SYS_WRITEV, fd) }
 	return r
 }
 
-func retry(call func(int, [][]byte) (int, error), fd int, bufs [][]byte) (int, error) {
+// vector calls readv(2) or writev(2). The descriptor does not block, so the call takes no longer than its copying does, and the scheduler need not know of it: told, it gives
+// the processor away in the middle of the copying, and wants it back behind it.
+func (r *rawIO) vector(trap, fd uintptr) (int, error) {
+	r.iovs = r.iovs[:0]
+	for _, b := range r.bufs {
+		iov := unix.Iovec{Base: unsafe.SliceData(b)}
+		iov.SetLen(len(b))
+		r.iovs = append(r.iovs, iov)
+	}
+	defer clear(r.iovs)
 	for {
-		n, err := call(fd, bufs)
-		switch err {
-		case nil:
-			return n, nil
+		n, _, errno := unix.RawSyscall(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(r.iovs))), uintptr(len(r.iovs)))
+		switch errno {
+		case 0:
+			return int(n), nil
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
 			return 0, errAgain
 		}
-		return 0, err
+		return 0, errno
 	}
 }
 

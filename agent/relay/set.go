@@ -4,6 +4,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -156,36 +157,39 @@ func (s *Set) Start() {
 	s.ends = [streamCount]*end{}
 }
 
-// StartTerminal begins to relay with a terminal. The Set owns master from now on. It must be non-blocking, so that the runtime's poller takes it.
+// StartTerminal begins to relay with a terminal. The Set owns master from now on. It may be blocking or not.
 func (s *Set) StartTerminal(master *os.File) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer master.Close()
 	if s.started || s.closed || !s.terminal {
-		_ = master.Close()
 		return
 	}
 	if err := s.startTerminal(master); err != nil {
-		_ = master.Close()
 		s.log("cannot relay terminal", pb.Stream_STREAM_STDOUT, err)
 	}
 }
 
 func (s *Set) startTerminal(master *os.File) error {
-	reading, err := newEnd(master)
+	f, err := pollable(master)
 	if err != nil {
 		return err
 	}
-	writing, err := newEnd(master)
+	reading, err := newEnd(f)
 	if err != nil {
-		return err
+		return errors.Join(err, f.Close())
+	}
+	writing, err := newEnd(f)
+	if err != nil {
+		return errors.Join(err, f.Close())
 	}
 	s.started = true
-	s.master = master
+	s.master = f
 	if s.in != nil {
 		s.in.start(writing)
 	}
 	if out := s.outs[pb.Stream_STREAM_STDOUT]; out != nil {
-		out.startTerminal(reading, slaveOf(master))
+		out.startTerminal(reading, slaveOf(f))
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ const (
 
 	// keepBlocks is how many free blocks a pool keeps while others are in use, keepIdle when none is.
 	keepBlocks = 32
-	keepIdle   = 4
+	keepIdle   = 16
 )
 
 // Pool is the memory of many rings: blocks under one budget. The zero value is not usable; a nil *Pool has no limit and allocates from the heap.
