@@ -3,6 +3,7 @@
 package boot
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -26,12 +27,17 @@ func protectAgent() error {
 	return nil
 }
 
-// raiseFileLimit raises the agent's limit of open files as far as the kernel
-// lets it.
+// raiseFileLimit raises the agent's limit of open files, or, where it may not
+// raise the hard limit, the soft one up to that.
 func raiseFileLimit() error {
 	limit := unix.Rlimit{Cur: agentFiles, Max: agentFiles}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("cannot raise RLIMIT_NOFILE to %d: %w", agentFiles, err)
+	err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	if errors.Is(err, unix.EPERM) && unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
+		limit.Cur = limit.Max
+		err = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot raise RLIMIT_NOFILE: %w", err)
 	}
 	return nil
 }
