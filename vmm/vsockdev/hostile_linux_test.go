@@ -132,6 +132,31 @@ func TestHostileIndex(t *testing.T) {
 	}
 }
 
+// TestEndlessBadChains: a guest that offers bad chains without end can't keep the device from ending.
+func TestEndlessBadChains(t *testing.T) {
+	g := newFakeGuest(t, nil)
+	g.tx.setDesc(0, fakeDesc{fakeGuestAt, headerSize, descIndirect, 0})
+	_, _, used := g.tx.addrs()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				// Every available entry names descriptor 0.
+				g.tx.setAvailIdx(loadIndex(g.mem[used:]) + fakeRing)
+				g.tx.notify()
+			}
+		}
+	}()
+	waitUntil(t, "bad chains", func() bool { return g.dev.Stats().BadChains > 10*fakeRing })
+	g.must(g.dev.Close())
+	close(stop)
+	<-stopped
+}
+
 // restart stops the rings as a reboot does, and brings the driver up again with empty ones.
 func (g *fakeGuest) restart() {
 	g.t.Helper()

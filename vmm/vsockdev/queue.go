@@ -93,9 +93,10 @@ func (q *queue) flush() {
 }
 
 // nextChain takes the next usable chain into q.chain and reports false when there is none. Chains that are not usable,
-// which includes those of less than size bytes, go back at once. The caller holds mu.
+// which includes those of less than size bytes, go back at once. The caller holds mu. A guest that offers nothing but bad
+// ones, without end, must not keep it for ever: after a ring full the worker is left to go on.
 func (q *queue) nextChain(write bool, size int) bool {
-	for {
+	for range q.ring.num {
 		ok, err := q.ring.pending()
 		if err != nil {
 			q.breakRing(err)
@@ -113,6 +114,14 @@ func (q *queue) nextChain(write bool, size int) bool {
 			q.ring.put(q.chain.head, 0)
 		}
 	}
+	q.goOn()
+	return false
+}
+
+// goOn has the worker process the ring again. In between the queue can be stopped.
+func (q *queue) goOn() {
+	// It fails when the file is closed, and then there is nothing to go on with.
+	_, _ = q.kick.Write(eventfdOne[:])
 }
 
 // breakRing stops using a ring that makes no sense. The guest's driver can set it up again.

@@ -10,31 +10,27 @@ type receiver struct {
 	resets []resetPacket // resets to send after this batch
 }
 
-// process is the worker's part: it takes what the guest has offered, in batches of a ring full so that the ring can be stopped.
+// process is the worker's part: it handles what the guest has offered, at most a ring full at a time so that a guest
+// that never stops can be stopped.
 func (r *receiver) process() {
-	for r.batch() {
-	}
-}
-
-// batch handles up to a ring full of packets and reports whether there may be more.
-func (r *receiver) batch() bool {
 	defer r.dev.recoverFault(debug.SetPanicOnFault(true))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ring == nil {
-		return false
+		return
 	}
 	n := 0
 	for ; n < int(r.ring.num) && r.nextChain(false, headerSize); n++ {
 		r.packet()
 		r.ring.put(r.chain.head, 0)
 	}
-	full := r.ring != nil && n == int(r.ring.num)
 	if r.ring != nil {
 		r.flush()
+		if n == int(r.ring.num) {
+			r.goOn()
+		}
 	}
 	r.answer()
-	return full
 }
 
 // answer sends what the batch has given reason for.

@@ -120,7 +120,7 @@ func (s *sender) pump() {
 		}
 	}
 	s.flush()
-	s.kick.Write(eventfdOne[:])
+	s.goOn()
 }
 
 // sendOne sends a packet and reports whether it did.
