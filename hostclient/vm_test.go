@@ -495,6 +495,7 @@ func testManyProcesses(t *testing.T, vm *vmtest.VM) {
 		wg.Go(func() {
 			cmd := vm.Client.Command(ctx, busybox, "sh", "-c", fmt.Sprintf("cat; exit %d", i))
 			cmd.Stdin = strings.NewReader(fmt.Sprint(i))
+			cmd.Config = func(cfg *hostclient.ProcessConfig) { cfg.ConnectTimeout = time.Minute } // 150 connections at once, on a busy host
 			out, err := cmd.Output()
 			if string(out) != fmt.Sprint(i) || hostclient.ShellCode(err) != i {
 				t.Errorf("process %d: %q, %v; want its number as output and as code", i, out, err)
