@@ -28,14 +28,17 @@ var baseCmdline = []string{
 
 func (c Config) kernelCmdline() string {
 	params := append([]string(nil), baseCmdline...)
-	if c.Machine == MachineMicroVM {
+	if c.Machine == MachineMicroVM && c.Accel != AccelKVM {
 		params = append(params, microvmCmdline()...)
 	}
 	return strings.Join(append(params, c.Cmdline...), " ")
 }
 
-// microvmCmdline tells the kernel what it cannot find out on a machine that has
-// no timer to calibrate against: how fast the TSC counts.
+// microvmCmdline tells the kernel what it cannot find out on an emulated machine
+// that has no timer to calibrate against: how fast the TSC counts, which is the
+// host's. On a host whose CPU changes its frequency this is only near the truth,
+// and the guest's clock goes wrong by as much; q35 has no such trouble. Under
+// KVM the kernel asks the hypervisor.
 func microvmCmdline() []string {
 	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {

@@ -88,7 +88,7 @@ type Machine int
 const (
 	MachineAuto    Machine = iota // MachineQ35, which boots every kernel we know
 	MachineQ35                    // PCI Express
-	MachineMicroVM                // minimal, with PCI Express; boots a little faster
+	MachineMicroVM                // minimal, with PCI Express; boots faster; under TCG its clock is only as good as the "cpu MHz" of /proc/cpuinfo
 )
 
 // String returns QEMU's name of the machine.

@@ -148,6 +148,8 @@ func runTool(ctx context.Context, f *os.File, input, name string, args ...string
 	cmd.SysProcAttr = childAttributes()
 	cmd.ExtraFiles = []*os.File{f}
 	cmd.Stdin = strings.NewReader(input)
+	// The messages are matched, see diskHint; and nothing needs to survive a
+	// crash of the host.
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "MKE2FS_SYNC=0")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -123,7 +123,7 @@ func TestQEMUKilled(t *testing.T) {
 // TestFloodedConsole lets a guest write without end: what is kept stays bounded.
 func TestFloodedConsole(t *testing.T) {
 	cfg := testConfig(t, "flood")
-	enough := newCounter(2 << 20)
+	enough := newCounter(4 * consoleTailSize)
 	cfg.Console = enough
 	vm := startVM(t, cfg)
 	enough.wait(t)
