@@ -42,7 +42,8 @@ type Config struct {
 	// Above it the guest's requests are reset and Dial fails with EMFILE.
 	MaxConnections int
 
-	// Logger gets what the guest or the monitor does wrong, at most a line for each kind of event; nil is silent.
+	// Logger gets what ends a ring or the device, and what the monitor does wrong; nil is silent. Bad packets and
+	// descriptors are counted in Stats and not logged, so a guest can't fill a log with them.
 	Logger *slog.Logger
 
 	// Fault, if not nil, is asked once for each new connection which faults to inject into it. It is meant for

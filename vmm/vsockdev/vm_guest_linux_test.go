@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,7 +21,13 @@ func TestGuest(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots a VM; run without -short")
 	}
-	g := startGuest(t, nil)
+	var faults atomic.Pointer[[]vsockdev.Fault]
+	g := startGuest(t, &vsockdev.Config{Fault: func(vsockdev.ConnInfo) []vsockdev.Fault {
+		if f := faults.Load(); f != nil {
+			return *f
+		}
+		return nil
+	}})
 	sizes := []int{0, 1, 4095, 4096, 4097, 65536, 262144, 262145, 3 << 20}
 	for _, n := range sizes {
 		t.Run("HostToGuest/"+strconv.Itoa(n), func(t *testing.T) { testSink(t, g.in(t), n) })
@@ -34,6 +42,7 @@ func TestGuest(t *testing.T) {
 	t.Run("Stall", func(t *testing.T) { testStall(t, g.in(t)) })
 	t.Run("WriterWakes", func(t *testing.T) { testWriterWakes(t, g.in(t)) })
 	t.Run("ResetConnections", func(t *testing.T) { testResetConnections(t, g.in(t)) })
+	t.Run("Faults", func(t *testing.T) { testFaults(t, g.in(t), &faults) })
 	t.Run("Pause", func(t *testing.T) { testPause(t, g.in(t)) })
 	t.Run("NothingIsLeft", func(t *testing.T) { testNothingIsLeft(t, g.in(t)) })
 }
@@ -198,6 +207,35 @@ func testResetConnections(t *testing.T, g *guest) {
 		}
 	}
 	testEcho(t, g, 100)
+}
+
+// testFaults cuts a guest's stream at random bytes. The host must see exactly the bytes before, and the right end.
+func testFaults(t *testing.T, g *guest, faults *atomic.Pointer[[]vsockdev.Fault]) {
+	defer faults.Store(nil)
+	const total = 300000
+	want := pattern(total)
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 100 {
+		f := vsockdev.Fault{
+			Direction: vsockdev.GuestToHost,
+			At:        random.Uint64N(total),
+			Action:    vsockdev.FaultAction(random.IntN(3)),
+		}
+		faults.Store(&[]vsockdev.Fault{f})
+		c, err := g.tryCommand("source %d 65536", total)
+		if f.At == 0 && err != nil {
+			continue // broken before the command
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(c)
+		reset := errors.Is(err, syscall.ECONNRESET)
+		if !bytes.Equal(got, want[:f.At]) || reset != (f.Action == vsockdev.FaultReset) || err != nil && !reset {
+			t.Errorf("%+v: %d bytes, %v", f, len(got), err)
+		}
+		c.Close()
+	}
 }
 
 // testPause pauses the VM under a connection.
