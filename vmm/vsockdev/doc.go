@@ -8,8 +8,8 @@
 // ServeHybrid offers the same device to other programs as unix sockets in the form that Firecracker and Cloud Hypervisor use.
 //
 // The guest is not trusted. What it puts into its memory, rings and packets can at worst end its own connections: it
-// cannot crash the host, hold up connections that behave, or make the host allocate more than
-// Config.MaxConnections times Config.ReceiveBuffer bytes for data that nobody has read yet.
+// cannot crash the host, hold up connections that behave, or make the host keep more unread data than about
+// Config.ReceiveBuffer bytes for each of Config.MaxConnections connections and of the 128 that wait in each listener.
 //
 // Lock order inside the package: rings, then connection, then device.
 //
