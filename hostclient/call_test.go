@@ -175,18 +175,30 @@ func TestLostAnswers(t *testing.T) {
 		call   func(*Client) error
 		repeat bool
 	}{
-		{"create web", func(r *pb.Request) bool { return r.GetCreate() != nil },
-			func(c *Client) error { return newWeb(c).Create(ctx) }, true},
-		{"start web", func(r *pb.Request) bool { return r.GetCreate() != nil },
-			func(c *Client) error { return newWeb(c).Launch(ctx) }, true},
-		{"start web", func(r *pb.Request) bool { return r.GetStart() != nil },
-			func(c *Client) error { return createAnd(c, func(p *Process) error { return p.Start(ctx) }) }, true},
-		{"kill web", func(r *pb.Request) bool { return r.GetKill() != nil },
-			func(c *Client) error { return createAnd(c, func(p *Process) error { return p.Kill(ctx, SIGTERM) }) }, true},
-		{"delete web", func(r *pb.Request) bool { return r.GetDelete() != nil },
-			func(c *Client) error { return createAnd(c, func(p *Process) error { return p.Delete(ctx) }) }, true},
-		{"mount /mnt", func(r *pb.Request) bool { return r.GetMount() != nil },
-			func(c *Client) error { return c.Mount(ctx, Mount{Target: "/mnt"}) }, false},
+		{
+			"create web", func(r *pb.Request) bool { return r.GetCreate() != nil },
+			func(c *Client) error { return newWeb(c).Create(ctx) }, true,
+		},
+		{
+			"start web", func(r *pb.Request) bool { return r.GetCreate() != nil },
+			func(c *Client) error { return newWeb(c).Launch(ctx) }, true,
+		},
+		{
+			"start web", func(r *pb.Request) bool { return r.GetStart() != nil },
+			func(c *Client) error { return createAnd(c, func(p *Process) error { return p.Start(ctx) }) }, true,
+		},
+		{
+			"kill web", func(r *pb.Request) bool { return r.GetKill() != nil },
+			func(c *Client) error { return createAnd(c, func(p *Process) error { return p.Kill(ctx, SIGTERM) }) }, true,
+		},
+		{
+			"delete web", func(r *pb.Request) bool { return r.GetDelete() != nil },
+			func(c *Client) error { return createAnd(c, func(p *Process) error { return p.Delete(ctx) }) }, true,
+		},
+		{
+			"mount /mnt", func(r *pb.Request) bool { return r.GetMount() != nil },
+			func(c *Client) error { return c.Mount(ctx, Mount{Target: "/mnt"}) }, false,
+		},
 	}
 	for _, tt := range tests {
 		for _, after := range []bool{false, true} {

@@ -31,6 +31,7 @@ type fakeGuest struct {
 	limits    *pb.Limits               // of the hello
 	refuse    int                      // dials that fail before the first succeeds
 	dialError error                    // what they fail with; nil: ECONNREFUSED
+	stream    bool                     // over unix sockets instead of net.Pipe
 	onStream  func(st *yamux.Stream)   // in place of reading requests
 	onSession func(mux *yamux.Session) // besides the streams
 
@@ -96,6 +97,9 @@ func (g *fakeGuest) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 		return nil, syscall.ECONNREFUSED
 	}
 	host, guest := net.Pipe()
+	if g.stream {
+		host, guest = socketPair(g.t)
+	}
 	g.conns = append(g.conns, guest)
 	g.wg.Go(func() { g.serve(guest) })
 	return host, nil

@@ -23,8 +23,21 @@ func TestParseSignal(t *testing.T) {
 		in   string
 		want Signal // 0: an error
 	}{
-		{"SIGKILL", SIGKILL}, {"KILL", SIGKILL}, {"kill", SIGKILL}, {"sigterm", SIGTERM}, {"9", SIGKILL}, {"1", SIGHUP}, {"64", 64}, {"34", 34},
-		{"0", 0}, {"65", 0}, {"-9", 0}, {"", 0}, {"SIG", 0}, {"NOPE", 0}, {"99999999999999999999", 0},
+		{"SIGKILL", SIGKILL},
+		{"KILL", SIGKILL},
+		{"kill", SIGKILL},
+		{"sigterm", SIGTERM},
+		{"9", SIGKILL},
+		{"1", SIGHUP},
+		{"64", 64},
+		{"34", 34},
+		{"0", 0},
+		{"65", 0},
+		{"-9", 0},
+		{"", 0},
+		{"SIG", 0},
+		{"NOPE", 0},
+		{"99999999999999999999", 0},
 	}
 	for _, tt := range tests {
 		got, err := ParseSignal(tt.in)
