@@ -29,13 +29,15 @@ func (c *drainClock) count(counting bool, now time.Time) {
 	}
 }
 
-// left gives how much of bound remains, and whether it runs down now.
+// left gives how much of bound remains, and whether it runs down now. There is something left until it has begun to.
 func (c *drainClock) left(bound time.Duration, now time.Time) (time.Duration, bool) {
-	left := bound - c.total
-	if !c.since.IsZero() {
-		left -= now.Sub(c.since)
+	switch {
+	case !c.since.IsZero():
+		return bound - c.total - now.Sub(c.since), true
+	case c.total > 0:
+		return bound - c.total, false
 	}
-	return left, !c.since.IsZero()
+	return bound + 1, false
 }
 
 // changed tells the clock, and who waits for the drain, about a new state. mu is held.

@@ -219,6 +219,12 @@ func (o *output) takeAcks() bool {
 	return took
 }
 
+// takeAllAcks reads until there is nothing more, as it must before a wait: of bytes and the end of file behind them, the poller tells once.
+func (o *output) takeAllAcks() {
+	for o.takeAcks() {
+	}
+}
+
 // afterRecords does what the sender's new state asks for.
 func (o *output) afterRecords(err error) {
 	switch {
@@ -304,7 +310,7 @@ func (o *output) pushReady() bool {
 }
 
 func (o *output) acksReady() bool {
-	o.takeAcks()
+	o.takeAllAcks()
 	return o.ln == nil || o.wantsSource()
 }
 
@@ -370,7 +376,7 @@ func (o *output) watchAcks() {
 
 func (o *output) watchReady(ln link) bool {
 	if o.ln == ln {
-		o.takeAcks()
+		o.takeAllAcks()
 	}
 	return o.ln != ln || !o.idle
 }
