@@ -122,9 +122,11 @@ func (vm *VM) StartTime() time.Time { return vm.started }
 func (vm *VM) Accel() Accel { return vm.cfg.Accel }
 
 // Pause stops the guest's CPUs; Resume lets them run again. In between, time stands
-// still for the guest, and what is sent to it waits.
+// still for the guest, connections stay, and what is sent to it waits.
 func (vm *VM) Pause(ctx context.Context) error {
+	vm.hold()
 	if err := vm.monitor.execute(ctx, "stop"); err != nil {
+		vm.unhold()
 		return fmt.Errorf("cannot pause VM: %w", err)
 	}
 	return nil
@@ -135,5 +137,19 @@ func (vm *VM) Resume(ctx context.Context) error {
 	if err := vm.monitor.execute(ctx, "cont"); err != nil {
 		return fmt.Errorf("cannot resume VM: %w", err)
 	}
+	vm.unhold()
 	return nil
+}
+
+// hold keeps connections over the device's stop that comes with a pause.
+func (vm *VM) hold() {
+	if vm.device != nil {
+		vm.device.Hold()
+	}
+}
+
+func (vm *VM) unhold() {
+	if vm.device != nil {
+		vm.device.Unhold()
+	}
 }
