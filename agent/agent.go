@@ -146,11 +146,12 @@ func (a *Agent) Serve(ctx context.Context, l net.Listener) error {
 	return err
 }
 
-// Close ends what New began: operations still going on are cancelled, stdio is closed, the nursery ends. Processes are not killed: the end of the guest or of
+// Close ends what New began: operations still going on are cancelled (and left alone if they do not end in 5 s), stdio is closed, the nursery ends. Processes are not killed: the end of the guest or of
 // the service's cgroup does that.
 func (a *Agent) Close() error {
-	a.repeats.Close()
-	var errs []error
+	ctx, cancel := context.WithTimeout(context.Background(), closeBound)
+	defer cancel()
+	errs := []error{a.repeats.Close(ctx)}
 	for _, p := range a.table.All() {
 		errs = append(errs, p.CloseStdio())
 	}
@@ -159,6 +160,9 @@ func (a *Agent) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// closeBound bounds the wait of Close for operations that do not end when they are cancelled: a container's hooks, for one.
+const closeBound = 5 * time.Second
 
 // makeHello is called right before a hello is sent.
 func (a *Agent) makeHello() *pb.Hello {

@@ -55,7 +55,10 @@ func (a *Agent) Handle(ctx context.Context, call *control.Call) (*pb.Response, e
 
 // watch sends events until the host closes the stream.
 func (a *Agent) watch(ctx context.Context, call *control.Call) error {
-	w := a.table.Hub().Watch()
+	w, err := a.table.Hub().Watch()
+	if err != nil {
+		return err
+	}
 	defer w.Close()
 	for {
 		e, err := w.Next(ctx)

@@ -3,6 +3,8 @@
 package container
 
 import (
+	"time"
+
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runc/libcontainer/specconv"
@@ -19,10 +21,28 @@ func newConfig(id, cgroup string, spec *specs.Spec) (*configs.Config, error) {
 		return nil, failure.Field("spec", "%v", err)
 	}
 	cfg.Cgroups.Name, cfg.Cgroups.Parent, cfg.Cgroups.Path = "", "", cgroup
+	boundHooks(cfg.Hooks)
 	if cfg.OomScoreAdj == nil { // the agent's own must not be inherited
 		cfg.OomScoreAdj = new(int)
 	}
 	return cfg, nil
+}
+
+// hookBound is the timeout of a hook whose spec sets none: libcontainer waits for hooks and cannot be interrupted, so one that hangs would keep the id, and the end
+// of the agent, for ever.
+const hookBound = time.Minute
+
+func boundHooks(hooks configs.Hooks) {
+	for _, list := range hooks {
+		for i, h := range list {
+			if c, ok := h.(configs.CommandHook); ok && c.Timeout == nil {
+				bounded := *c.Command
+				bound := hookBound
+				bounded.Timeout = &bound
+				list[i] = configs.NewCommandHook(&bounded)
+			}
+		}
+	}
 }
 
 // newProcess makes libcontainer's form of the spec's process. Its stdio is not set.

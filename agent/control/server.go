@@ -77,8 +77,8 @@ func NewServer(cfg Config) *Server {
 	}
 }
 
-// Serve accepts connections until the context ends or the listener fails for good, then closes all connections and joins all goroutines. It closes
-// the listener. The error is nil when the context ended it. A Server serves several listeners at once, and all share its limits.
+// Serve accepts connections until the context ends or the listener fails for good, then closes all connections and joins all goroutines, but for operations
+// that the kernel does not let go (a mount of a dead server): those it gives up after joinBound. It closes the listener. The error is nil when the context ended it. A Server serves several listeners at once, and all share its limits.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
@@ -86,7 +86,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		stop()
 		_ = l.Close()
 		cancel()
-		s.conns.Wait()
+		s.join()
 	}()
 	for {
 		conn, err := l.Accept()
@@ -104,6 +104,25 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		if !pause(ctx, acceptPause) {
 			return nil
 		}
+	}
+}
+
+// joinBound bounds the wait for operations that do not end when they are cancelled.
+const joinBound = 5 * time.Second
+
+// join waits for the connections' goroutines.
+func (s *Server) join() {
+	joined := make(chan struct{})
+	go func() {
+		s.conns.Wait()
+		close(joined)
+	}()
+	t := time.NewTimer(joinBound)
+	defer t.Stop()
+	select {
+	case <-joined:
+	case <-t.C:
+		s.cfg.Logger.Error("operations do not end, going on without", "bound", joinBound)
 	}
 }
 

@@ -29,17 +29,23 @@ type Watcher struct {
 	events   chan *pb.Event // closed when the watcher fell behind
 }
 
+// maxWatchers bounds the watchers, each of which has a queue: a client needs one.
+const maxWatchers = 64
+
 // Watch begins to watch: first the state, then what happens. Close must follow.
-func (h *Hub) Watch() *Watcher {
+func (h *Hub) Watch() (*Watcher, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if len(h.watchers) >= maxWatchers {
+		return nil, failure.New(errdefs.ErrResourceExhausted, "%d watches are going on, no more are allowed", maxWatchers)
+	}
 	w := &Watcher{hub: h, events: make(chan *pb.Event, protocol.MaxWatchQueue)}
 	for _, p := range h.table.All() {
 		w.snapshot = append(w.snapshot, processEvent(p))
 	}
 	w.snapshot = append(w.snapshot, &pb.Event{What: &pb.Event_Synced{Synced: &pb.Synced{}}})
 	h.watchers[w] = struct{}{}
-	return w
+	return w, nil
 }
 
 // Next gives the next event. RESOURCE_EXHAUSTED means that the watcher fell behind and must begin again.

@@ -266,7 +266,7 @@ func TestReserve(t *testing.T) {
 func TestWatch(t *testing.T) {
 	table, task := newTable(), new(fakeTask)
 	add(t, table, Config{ID: "old"}, new(fakeTask))
-	w := table.Hub().Watch()
+	w := watch(t, table)
 	defer w.Close()
 	next := func() *pb.Event {
 		t.Helper()
@@ -305,10 +305,32 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+func watch(t *testing.T, table *Table) *Watcher {
+	t.Helper()
+	w, err := table.Hub().Watch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func TestWatchersAreBounded(t *testing.T) {
+	table := newTable()
+	for range maxWatchers - 1 {
+		watch(t, table)
+	}
+	last := watch(t, table)
+	if _, err := table.Hub().Watch(); !errors.Is(err, errdefs.ErrResourceExhausted) {
+		t.Errorf("Watch() above the limit = %v; want resource exhausted", err)
+	}
+	last.Close()
+	watch(t, table)
+}
+
 // TestSlowWatcher falls behind and is told so; others are not held up.
 func TestSlowWatcher(t *testing.T) {
 	table := newTable()
-	slow := table.Hub().Watch()
+	slow := watch(t, table)
 	defer slow.Close()
 	for range protocol.MaxWatchQueue + 10 {
 		table.Hub().OOM("web")
@@ -328,7 +350,7 @@ func TestConcurrency(t *testing.T) {
 	for range 200 {
 		table, task := newTable(), new(fakeTask)
 		p := add(t, table, Config{ID: "web", IsContainer: true}, task)
-		w := table.Hub().Watch()
+		w := watch(t, table)
 		var work sync.WaitGroup
 		for _, f := range []func(){
 			func() { _, _ = p.Start(t.Context()) },
@@ -339,7 +361,7 @@ func TestConcurrency(t *testing.T) {
 			func() { _, _ = p.Delete(t.Context(), true) },
 			func() { _, _ = p.Delete(t.Context(), true) },
 			func() { p.Info() },
-			func() { table.Hub().Watch().Close() },
+			func() { watch(t, table).Close() },
 		} {
 			work.Go(f)
 		}

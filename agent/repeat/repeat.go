@@ -5,6 +5,7 @@ package repeat
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/bellhop-vm/bellhop/agent/failure"
@@ -47,7 +48,7 @@ type Key struct {
 // Func does the operation. Its context ends when nobody waits for it any more and when the Log closes. Progress reaches everybody who waits.
 type Func func(ctx context.Context, progress func(*pb.Response)) (*pb.Response, error)
 
-// Log remembers operations. Close joins those that are going on.
+// Log remembers operations. Close must follow.
 type Log struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -71,10 +72,20 @@ func NewLog() *Log {
 	return &Log{ctx: ctx, cancel: cancel, entries: make(map[ID]*entry), objects: make(map[string]*object)}
 }
 
-// Close cancels what is going on and joins it.
-func (l *Log) Close() {
+// Close cancels what is going on and joins it. The error is the context's: then something goes on that cannot be cancelled.
+func (l *Log) Close(ctx context.Context) error {
 	l.cancel()
-	l.work.Wait()
+	joined := make(chan struct{})
+	go func() {
+		l.work.Wait()
+		close(joined)
+	}()
+	select {
+	case <-joined:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("cannot end all operations: %w", ctx.Err())
+	}
 }
 
 // Do runs f once for the key, or joins or answers from an earlier Do with the same key. A failed or rolled-back attempt leaves no result: those who

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -30,9 +31,16 @@ func do(t *testing.T, l *Log, key Key, f Func) (uint32, error) {
 	return resp.GetStarted().GetPid(), err
 }
 
+func end(t *testing.T, l *Log) {
+	t.Helper()
+	if err := l.Close(context.Background()); err != nil {
+		t.Errorf("Close() = %v", err)
+	}
+}
+
 func TestResultIsRepeated(t *testing.T) {
 	l := NewLog()
-	defer l.Close()
+	defer end(t, l)
 	key := Key{ID: ID{1}, Op: Start, Object: "web"}
 	for range 3 {
 		if pid, err := do(t, l, key, value(7)); pid != 7 || err != nil {
@@ -55,7 +63,7 @@ func TestResultIsRepeated(t *testing.T) {
 
 func TestFailureIsTriedAgain(t *testing.T) {
 	l := NewLog()
-	defer l.Close()
+	defer end(t, l)
 	key := Key{ID: ID{1}, Op: Create, Object: "web"}
 	oops := errors.New("oops")
 	if _, err := do(t, l, key, func(context.Context, func(*pb.Response)) (*pb.Response, error) { return nil, oops }); !errors.Is(err, oops) {
@@ -70,7 +78,7 @@ func TestFailureIsTriedAgain(t *testing.T) {
 func TestJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewLog()
-		defer l.Close()
+		defer end(t, l)
 		key := Key{ID: ID{1}, Op: Create, Object: "web"}
 		release := make(chan struct{})
 		runs := 0
@@ -130,7 +138,7 @@ func TestAbandoned(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := NewLog()
-				defer l.Close()
+				defer end(t, l)
 				key := Key{ID: ID{1}, Op: Create, Object: "web"}
 				ctx, cancel := context.WithCancel(t.Context())
 				cancelled, release := make(chan struct{}), make(chan struct{})
@@ -181,16 +189,37 @@ func TestCloseCancelsAndJoins(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		l.Close()
+		end(t, l)
 		if !ended {
 			t.Error("Close() returned before the operation did")
 		}
 	})
 }
 
+// TestCloseGivesUp on an operation that cannot be cancelled.
+func TestCloseGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLog()
+		release := make(chan struct{})
+		go func() {
+			_, _ = l.Do(t.Context(), Key{ID: ID{1}, Op: Start, Object: "web"}, noProgress, func(context.Context, func(*pb.Response)) (*pb.Response, error) {
+				<-release
+				return response(1), nil
+			})
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := l.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Close() = %v; want deadline exceeded", err)
+		}
+		close(release)
+	})
+}
+
 func TestResultsAreBounded(t *testing.T) {
 	l := NewLog()
-	defer l.Close()
+	defer end(t, l)
 	id := func(i int) ID { return ID{byte(i), byte(i >> 8), byte(i >> 16)} }
 	for i := range MaxKills + 5 {
 		_, _ = do(t, l, Key{ID: id(i), Op: Kill, Object: "web"}, value(1))

@@ -70,19 +70,24 @@ func checkProcess(p *pb.Process) error {
 	return nil
 }
 
-// fillUser resolves the user and sets what depends on it: groups and HOME.
+// fillUser resolves the user and sets what depends on it: groups and HOME. It looks into the root only for what the request does not say.
 func fillUser(req *nursery.Request, p *pb.Process, c *container.Container) error {
-	root, err := openRoot(c)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
 	u := p.User
 	if u == nil {
 		u = new(pb.User)
 	}
 	req.UID, req.GID, req.Groups, req.Umask = u.Uid, u.Gid, u.AdditionalGids, u.Umask
-	var home string
+	env, hasHome := environment(p.Env)
+	if u.Username == "" && hasHome {
+		req.Env = env
+		return nil
+	}
+	root, err := openRoot(c)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	home := ""
 	if u.Username != "" {
 		if u.Uid != 0 || u.Gid != 0 {
 			return failure.Field("process.user", "has a username, so uid and gid must be 0")
@@ -94,12 +99,13 @@ func fillUser(req *nursery.Request, p *pb.Process, c *container.Container) error
 		req.UID, req.GID, home = found.UID, found.GID, found.Home
 		req.Groups = slices.Concat(found.Groups, u.AdditionalGids)
 	}
-	req.Env = environment(p.Env, func() string {
-		if home != "" {
-			return home
+	if !hasHome {
+		if home == "" {
+			home = root.Home(req.UID)
 		}
-		return root.Home(req.UID)
-	})
+		env = append(env, "HOME="+home)
+	}
+	req.Env = env
 	return nil
 }
 
@@ -116,15 +122,14 @@ func openRoot(c *container.Container) (*rootfs.Dir, error) {
 	return root, e.Close()
 }
 
-// environment drops earlier values of a name that comes again, and adds PATH where it is missing and HOME where it is missing or empty.
-func environment(env []string, home func() string) []string {
+// environment drops earlier values of a name that comes again and an empty HOME, and adds PATH where it is missing. It also says whether there is a HOME.
+func environment(env []string) (out []string, hasHome bool) {
 	last := make(map[string]int, len(env))
 	for i, e := range env {
 		name, _, _ := strings.Cut(e, "=")
 		last[name] = i
 	}
-	out := make([]string, 0, len(env)+2)
-	hasHome := false
+	out = make([]string, 0, len(env)+2)
 	for i, e := range env {
 		name, value, _ := strings.Cut(e, "=")
 		if last[name] != i || name == "HOME" && value == "" {
@@ -136,10 +141,7 @@ func environment(env []string, home func() string) []string {
 	if _, ok := last["PATH"]; !ok {
 		out = append(out, defaultPath)
 	}
-	if !hasHome {
-		out = append(out, "HOME="+home())
-	}
-	return out
+	return out, hasHome
 }
 
 func fillRlimits(req *nursery.Request, p *pb.Process, _ *container.Container) error {

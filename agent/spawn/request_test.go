@@ -15,15 +15,17 @@ import (
 )
 
 func TestEnvironment(t *testing.T) {
-	home := func() string { return "/home/web" }
-	for _, tt := range []struct{ in, want []string }{
-		{nil, []string{defaultPath, "HOME=/home/web"}},
-		{[]string{"PATH=/x", "HOME=/h"}, []string{"PATH=/x", "HOME=/h"}},
-		{[]string{"HOME=", "PATH="}, []string{"PATH=", "HOME=/home/web"}},
-		{[]string{"A=1", "PATH=/x", "A=2", "HOME=/a", "HOME=/b"}, []string{"PATH=/x", "A=2", "HOME=/b"}},
+	for _, tt := range []struct {
+		in, want []string
+		hasHome  bool
+	}{
+		{nil, []string{defaultPath}, false},
+		{[]string{"PATH=/x", "HOME=/h"}, []string{"PATH=/x", "HOME=/h"}, true},
+		{[]string{"HOME=", "PATH="}, []string{"PATH="}, false},
+		{[]string{"A=1", "PATH=/x", "A=2", "HOME=/a", "HOME=/b"}, []string{"PATH=/x", "A=2", "HOME=/b"}, true},
 	} {
-		if got := environment(tt.in, home); !slices.Equal(got, tt.want) {
-			t.Errorf("environment(%q) = %q; want %q", tt.in, got, tt.want)
+		if got, hasHome := environment(tt.in); !slices.Equal(got, tt.want) || hasHome != tt.hasHome {
+			t.Errorf("environment(%q) = %q, %v; want %q, %v", tt.in, got, hasHome, tt.want, tt.hasHome)
 		}
 	}
 }
