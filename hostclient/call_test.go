@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -373,4 +374,25 @@ func timeout(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// Nor may one that stops reading later: its requests pile up in the connection, and the calls end with their contexts.
+func TestCancelWhileTheConnectionIsFull(t *testing.T) {
+	checkLeaks(t)
+	g := newFakeGuest(t)
+	g.stream = true
+	release := make(chan struct{})
+	defer close(release)
+	g.after = func(conn net.Conn) error { <-release; return nil }
+	c := connect(t, g, nil)
+	start := time.Now()
+	for range 8 {
+		err := c.Mount(timeout(t, 20*time.Millisecond), Mount{Source: strings.Repeat("x", 200<<10), Target: "/x"})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Mount(…) = %v; want the context's error", err)
+		}
+	}
+	if d := time.Since(start); d > writeTimeout/2 {
+		t.Errorf("8 calls with 20 ms each took %v; want them to end with their contexts", d)
+	}
 }

@@ -50,7 +50,9 @@ type session struct {
 	slots  chan struct{} // one element for each open stream
 	idle   chan *stream
 	useful atomic.Bool // the guest has answered something
-	wg     sync.WaitGroup
+
+	unanswered atomic.Int64 // bytes of requests since the guest's last message
+	wg         sync.WaitGroup
 
 	mu      sync.Mutex
 	failure error // why it ended, if it is known
