@@ -4,6 +4,7 @@ package nursery
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -43,6 +44,11 @@ func median(d []time.Duration) time.Duration {
 }
 
 func BenchmarkExec(b *testing.B) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer null.Close()
 	for _, v := range []struct {
 		name string
 		user bool
@@ -51,7 +57,7 @@ func BenchmarkExec(b *testing.B) {
 		for _, workers := range []int{1, 8} {
 			b.Run(fmt.Sprintf("%s/%d", v.name, workers), func(b *testing.B) {
 				n := startNursery(b, Config{})
-				req := Request{Args: []string{program}, Env: []string{boxPath}}
+				req := Request{Args: []string{program}, Env: []string{boxPath}, Stdio: [3]*os.File{null, null, null}}
 				if !v.out {
 					box := newBox(b, boxOptions{user: v.user})
 					req.Init, req.Cgroup = box.init, box.cgroup

@@ -3,7 +3,6 @@
 package nursery
 
 import (
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -11,60 +10,76 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/bellhop-vm/bellhop/agent/pidfd"
 )
 
-// A call is one request under way: the agent's end of its reply socket and what has been read from it.
+// A call is one request under way: the agent's end of the reply and what has been read from it.
 type call struct {
-	seq     uint64
-	socket  *os.File
+	file    *os.File
 	conn    syscall.RawConn
-	control []byte // room for a file descriptor; nil: none is expected
+	control []byte // room for a file descriptor; nil: the reply is a pipe, and none is expected
 
-	pid    int      // once the fork is known
 	master *os.File // of the terminal, once the child has sent it
 	failed *reply
 }
 
-// newCall gives a call and the other end of its socket, which goes to the nursery.
-func newCall(seq uint64, terminal bool) (*call, *os.File, error) {
-	local, remote, err := socketPair("reply")
-	if err != nil {
-		return nil, nil, err
-	}
-	c := &call{seq: seq, socket: local}
-	if c.conn, err = local.SyscallConn(); err != nil {
-		local.Close()
-		remote.Close()
-		return nil, nil, err
-	}
+// newCall gives a call and the other end of its reply, a file descriptor that goes to the nursery.
+func newCall(terminal bool) (*call, int, error) {
+	var fds [2]int
+	var err error
 	if terminal {
-		c.control = make([]byte, unix.CmsgSpace(4))
+		fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	} else {
+		err = unix.Pipe2(fds[:], unix.O_CLOEXEC)
 	}
-	return c, remote, nil
+	if err != nil {
+		return nil, -1, os.NewSyscallError("pipe", err)
+	}
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		closeAll(fds[:])
+		return nil, -1, os.NewSyscallError("fcntl", err)
+	}
+	c := &call{file: os.NewFile(uintptr(fds[0]), "reply")}
+	if !terminal {
+		return c, fds[1], nil
+	}
+	c.control = make([]byte, unix.CmsgSpace(4))
+	if c.conn, err = c.file.SyscallConn(); err != nil {
+		c.file.Close()
+		unix.Close(fds[1])
+		return nil, -1, err
+	}
+	return c, fds[1], nil
 }
 
 // close gives up what the call holds. The master is the caller's once it has been taken out.
 func (c *call) close() {
-	c.socket.Close()
+	c.file.Close()
 	if c.master != nil {
 		c.master.Close()
 	}
 }
 
-// wake makes a read return with os.ErrDeadlineExceeded.
-func (c *call) wake() { _ = c.socket.SetReadDeadline(time.Unix(1, 0)) }
+// wake makes drain return with os.ErrDeadlineExceeded.
+func (c *call) wake() { _ = c.file.SetReadDeadline(time.Unix(1, 0)) }
 
-// next reads one reply into the call. At the end of file, which comes when neither nursery nor child holds the other end any more, it returns io.EOF.
+// drain reads replies into the call until the end of file, which comes when neither nursery nor child holds the other end any more.
+func (c *call) drain() error {
+	for {
+		err := c.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 func (c *call) next() error {
-	var b [2 * 16]byte // longer than a reply, so that a longer one shows
+	var b [2 * replySize]byte // longer than a reply, so that a longer one shows
 	n, files, err := c.receive(b[:])
 	if err != nil {
 		return err
-	}
-	if n == 0 {
-		return io.EOF
 	}
 	r, err := parseReply(b[:n])
 	if err == nil {
@@ -79,8 +94,6 @@ func (c *call) next() error {
 // take notes a reply. Each kind comes at most once: the child is not trusted.
 func (c *call) take(r reply, files []int) error {
 	switch {
-	case r.kind == replyForked && c.pid == 0 && len(files) == 0:
-		c.pid = int(r.value)
 	case r.kind == replyFailed && c.failed == nil && len(files) == 0:
 		c.failed = &r
 	case r.kind == replyMaster && c.master == nil && len(files) == 1:
@@ -95,6 +108,10 @@ func (c *call) take(r reply, files []int) error {
 }
 
 func (c *call) receive(b []byte) (n int, files []int, err error) {
+	if c.control == nil {
+		n, err = c.file.Read(b)
+		return n, nil, err
+	}
 	var controlLen int
 	var rerr error
 	err = c.conn.Read(func(fd uintptr) bool {
@@ -107,6 +124,9 @@ func (c *call) receive(b []byte) (n int, files []int, err error) {
 	})
 	if err == nil {
 		err = rerr
+	}
+	if err == nil && n == 0 {
+		err = io.EOF
 	}
 	if err != nil {
 		return 0, nil, err
@@ -131,53 +151,4 @@ func closeAll(fds []int) {
 	for _, fd := range fds {
 		unix.Close(fd)
 	}
-}
-
-// awaitFork reads until the pid is known. It returns io.EOF when the nursery has failed the request or has died, and os.ErrDeadlineExceeded when the bound is over or the call is woken.
-func (c *call) awaitFork(bound time.Duration) error {
-	if err := c.socket.SetReadDeadline(time.Now().Add(bound)); err != nil {
-		return err
-	}
-	for c.pid == 0 {
-		if err := c.next(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// awaitExec reads until the child has executed, failed or died. It returns the context's error when one of the contexts ends before; each of them must wake the call.
-func (c *call) awaitExec(contexts ...context.Context) error {
-	for {
-		// The deadline is cleared before the contexts are looked at, so that no wake is lost.
-		if err := c.socket.SetReadDeadline(time.Time{}); err != nil {
-			return err
-		}
-		for _, ctx := range contexts {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-		}
-		var err error
-		for err == nil {
-			err = c.next()
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return err
-		}
-	}
-}
-
-// child hands the process over to the waiter and to the caller.
-func (c *call) child(w *pidfd.Waiter, fd *os.File) (*Child, error) {
-	exited := make(chan pidfd.Status, 1)
-	if err := w.Add(c.pid, fd, func(s pidfd.Status) { exited <- s }); err != nil {
-		return nil, err
-	}
-	started := &Child{PID: c.pid, PIDFD: fd, Master: c.master, Exited: exited}
-	c.master = nil
-	return started, nil
 }

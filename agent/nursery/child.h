@@ -21,8 +21,15 @@ struct child_files {
 /* child_main ends in the program's execution or in a report of the step that failed. */
 _Noreturn void child_main(struct request *r, const struct child_files *files);
 
-/* child_fail reports a failed step with errno and ends the child. Item is the index of the path or limit, or 0. */
-_Noreturn void child_fail(enum step step, uint32_t item);
+/* child_fail reports a failed step with its negative errno and ends the child. Item is the index of the path or limit, or 0. */
+_Noreturn void child_fail(enum step step, uint32_t item, long error);
+
+/* child_must fails a step if the result of a system call is an error. */
+static inline void child_must(enum step step, long result)
+{
+	if (result < 0)
+		child_fail(step, 0, result);
+}
 
 /* Each of the following does its part of the request, or fails its step. */
 
@@ -30,7 +37,7 @@ _Noreturn void child_fail(enum step step, uint32_t item);
 void child_stdio(const struct child_files *files); /* fds 0 to 4 are in place, all others closed */
 void child_null(const struct request *r);          /* stdio that is not given becomes the container's own /dev/null */
 void child_owner(const struct request *r);
-void child_close(void); /* all but stdio and the reply socket */
+void child_close(void); /* all but stdio and the reply end */
 
 /* terminal.c */
 void child_terminal(const struct request *r);
@@ -47,7 +54,6 @@ void child_capabilities(const struct request *r);
 void child_seccomp(const struct request *r);
 
 /* resources.c: what needs privilege in the first user namespace */
-void child_oom_score(const struct request *r);
 void child_limits(const struct request *r);
 void child_limits_final(const struct request *r);
 void child_scheduling(const struct request *r);

@@ -1,29 +1,28 @@
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "child.h"
+#include "sys.h"
 
-/* make_directories makes each missing directory of an absolute path. What cannot be made shows when the directory is entered, but for the errno that tells why. */
-static int make_directories(const char *path)
+/* make_directories makes each missing directory of an absolute path. Whether it has worked shows when the directory is entered; it gives the error that tells why it may not have. */
+static long make_directories(const char *path)
 {
 	char partial[PATH_MAX];
-	size_t i, n = strlen(path);
-	int err = ENOENT;
+	size_t i, n = text_length(path);
+	long made, err = -ENOENT;
 
 	if (n >= sizeof partial)
-		return ENAMETOOLONG;
+		return -ENAMETOOLONG;
 	for (i = 1; i <= n; i++) {
 		if (path[i] != '/' && path[i] != 0)
 			continue;
-		memcpy(partial, path, i);
+		text_copy(partial, path, i);
 		partial[i] = 0;
-		if (mkdir(partial, 0755) != 0 && errno != EEXIST)
-			err = errno;
+		made = sys(SYS_mkdirat, AT_FDCWD, partial, 0755);
+		if (made < 0 && made != -EEXIST)
+			err = made;
 	}
 	return err;
 }
@@ -31,27 +30,27 @@ static int make_directories(const char *path)
 int child_cwd(const struct request *r)
 {
 	const char *path = request_at(r, r->cwd);
-	int err;
+	long err, made;
 
-	if (r->cwd.count == 0 || chdir(path) == 0)
+	if (r->cwd.count == 0)
 		return 1;
-	if (errno == ENOENT) {
-		err = make_directories(path);
-		if (chdir(path) == 0)
-			return 1;
-		if (errno == ENOENT)
-			errno = err;
+	err = sys(SYS_chdir, path);
+	if (err == -ENOENT) {
+		made = make_directories(path);
+		err = sys(SYS_chdir, path);
+		if (err == -ENOENT)
+			err = made;
 	}
 	/* The user may have access where root has none, on a network file system say. */
-	if (errno == EACCES || errno == EPERM)
+	if (err == -EACCES || err == -EPERM)
 		return 0;
-	child_fail(STEP_CWD, 0);
+	child_must(STEP_CWD, err);
+	return 1;
 }
 
 void child_cwd_user(const struct request *r)
 {
-	if (chdir(request_at(r, r->cwd)) != 0)
-		child_fail(STEP_CWD, 0);
+	child_must(STEP_CWD, sys(SYS_chdir, request_at(r, r->cwd)));
 }
 
 /*
@@ -62,10 +61,7 @@ void child_cwd_check(void)
 {
 	char path[PATH_MAX];
 
-	if (syscall(SYS_getcwd, path, sizeof path) < 0)
-		child_fail(STEP_CWD_OUTSIDE, 0);
-	if (path[0] != '/') {
-		errno = EXDEV;
-		child_fail(STEP_CWD_OUTSIDE, 0);
-	}
+	child_must(STEP_CWD_OUTSIDE, sys(SYS_getcwd, path, sizeof path));
+	if (path[0] != '/')
+		child_fail(STEP_CWD_OUTSIDE, 0, -EXDEV);
 }

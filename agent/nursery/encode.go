@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// encode makes the message of a request, but for its number. Namespaces are the CLONE_NEW* that the kernel knows.
+// encode makes the message of a request, but for its ledger entry. Namespaces are the CLONE_NEW* that the kernel knows.
 func encode(r *Request, namespaces uint32) (*message, error) {
 	if err := check(r); err != nil {
 		return nil, err

@@ -1,92 +1,93 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
+#include <linux/stat.h>
 #include <sys/sysmacros.h>
-#include <unistd.h>
 
 #include "child.h"
+#include "sys.h"
 
 /* place puts a file where the child shall have it. */
 static void place(int fd, int at, int flags)
 {
-	if (fd < 0)
-		return;
-	if (syscall(SYS_dup3, fd, at, flags) < 0)
-		child_fail(STEP_STDIO, 0);
+	if (fd >= 0)
+		child_must(STEP_STDIO, sys(SYS_dup3, fd, at, flags));
 }
 
 void child_stdio(const struct child_files *files)
 {
 	int i;
 
-	/* The reply socket first, for what fails is reported on it. It replaces the nursery's request socket. */
-	if (syscall(SYS_dup3, files->reply, CHILD_REPLY, O_CLOEXEC) < 0)
-		_exit(127);
+	/* The reply end first, for what fails is reported on it. It replaces the nursery's request socket. */
+	place(files->reply, CHILD_REPLY, O_CLOEXEC);
 	for (i = 0; i < 3; i++)
 		place(files->stdio[i], i, 0);
 	place(files->init, CHILD_INIT, O_CLOEXEC);
-	if (syscall(SYS_close_range, files->init < 0 ? CHILD_INIT : CHILD_OTHERS, ~0U, 0) != 0)
-		child_fail(STEP_STDIO, 0);
+	child_must(STEP_STDIO, sys(SYS_close_range, files->init < 0 ? CHILD_INIT : CHILD_OTHERS, ~0U, 0));
 }
 
 void child_close(void)
 {
-	if (syscall(SYS_close_range, CHILD_REPLY + 1, ~0U, 0) != 0)
-		child_fail(STEP_STDIO, 0);
+	child_must(STEP_STDIO, sys(SYS_close_range, CHILD_REPLY + 1, ~0U, 0));
 }
 
-static int is_null(const struct stat *st)
+/* status_of is statx(2), whose layout is the same everywhere. */
+static long status_of(int fd, const char *path, int flags, struct statx *st)
 {
-	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3);
+	return sys(SYS_statx, fd, path, flags, STATX_TYPE | STATX_UID, st);
 }
 
-/* open_null opens the container's /dev/null for reading and writing, or gives -1. What else may stand in its place is looked at, but not opened. */
-static int open_null(void)
+static int is_null(const struct statx *st)
 {
-	struct stat st;
-	int fd;
+	return (st->stx_mode & S_IFMT) == S_IFCHR && st->stx_rdev_major == 1 && st->stx_rdev_minor == 3;
+}
 
-	if (lstat("/dev/null", &st) != 0 || !is_null(&st))
-		return -1;
-	fd = open("/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+/* open_null opens the container's /dev/null for reading and writing, or gives an error. What else may stand in its place is looked at, but not opened. */
+static long open_null(void)
+{
+	struct statx st;
+	long fd;
+
+	if (status_of(AT_FDCWD, "/dev/null", AT_SYMLINK_NOFOLLOW, &st) < 0 || !is_null(&st))
+		return -ENOENT;
+	fd = sys(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
-		return -1;
-	if (fstat(fd, &st) == 0 && is_null(&st) && fcntl(fd, F_SETFL, 0) == 0)
 		return fd;
-	close(fd);
-	return -1;
+	if (status_of(fd, "", AT_EMPTY_PATH, &st) == 0 && is_null(&st) && sys(SYS_fcntl, fd, F_SETFL, 0) == 0)
+		return fd;
+	sys(SYS_close, fd);
+	return -ENOENT;
 }
 
+/* child_null replaces the guest's /dev/null, which stands where no stdio is given, by the container's, so that the container gets no hold of the former. */
 void child_null(const struct request *r)
 {
-	static const uint32_t bits[3] = { FILE_STDIN, FILE_STDOUT, FILE_STDERR };
-	int i, fd;
+	static const uint32_t all = FILE_STDIN | FILE_STDOUT | FILE_STDERR;
+	long i, fd;
 
-	if ((r->flags & FLAG_TERMINAL) != 0 || (r->files & (FILE_STDIN | FILE_STDOUT | FILE_STDERR)) == (FILE_STDIN | FILE_STDOUT | FILE_STDERR))
+	if ((r->flags & FLAG_TERMINAL) != 0 || (r->files & all) == all)
 		return;
 	fd = open_null();
 	if (fd < 0)
-		return; /* the nursery's is there already */
+		return;
 	for (i = 0; i < 3; i++)
-		if ((r->files & bits[i]) == 0)
+		if ((r->files & (uint32_t)FILE_STDIN << i) == 0)
 			place(fd, i, 0);
 }
 
 /* child_owner gives stdio to the user, so that /dev/stdout and a terminal can be opened again. Only the uid: a mount may want its own gid. */
 void child_owner(const struct request *r)
 {
-	struct stat st;
-	int i;
+	struct statx st;
+	long i, err;
 
 	for (i = 0; i < 3; i++) {
-		if (fstat(i, &st) != 0)
-			child_fail(STEP_OWNER, 0);
-		if (st.st_uid == r->uid || is_null(&st))
+		child_must(STEP_OWNER, status_of(i, "", AT_EMPTY_PATH, &st));
+		if (st.stx_uid == r->uid || is_null(&st))
 			continue;
+		err = sys(SYS_fchown, i, r->uid, -1);
 		/* EPERM and EINVAL: the owner has no number in this user namespace. EROFS: a read-only /dev. The process can use what it has all the same. */
-		if (fchown(i, r->uid, -1) != 0 && errno != EPERM && errno != EINVAL && errno != EROFS)
-			child_fail(STEP_OWNER, 0);
+		if (err != -EPERM && err != -EINVAL && err != -EROFS)
+			child_must(STEP_OWNER, err);
 	}
 }

@@ -3,7 +3,6 @@
 package nursery
 
 import (
-	"os"
 	"sync"
 	"time"
 
@@ -12,48 +11,64 @@ import (
 	"github.com/bellhop-vm/bellhop/agent/pidfd"
 )
 
-// An instance is one life of the nursery process, with the calls that do not know their pid yet.
+// An instance is one life of the nursery process, with the calls that may not know their pid yet.
 type instance struct {
 	*process
 	exited  chan struct{} // closed when the process has been reaped
 	status  pidfd.Status  // of the process, once exited
-	settled chan struct{} // closed when orphan is known, too
+	settled chan struct{} // closed when final is known, too
+	free    chan int      // entries of the ledger that no call has
 
-	mu      sync.Mutex
-	dead    bool
-	waiting map[uint64]*call
-	lostTo  map[uint64]struct{} // calls given up while it was unknown whether they had forked
-	orphan  int                 // the pid of the last fork, once settled
-	last    uint64              // and its call
+	mu    sync.Mutex
+	dead  bool
+	calls [entries]*call
+	lost  []int // entries whose calls have been given up before they knew a pid
+	used  bool
+	final [entries]entry // the ledger of the dead process
 }
 
 func newInstance(p *process, w *pidfd.Waiter) (*instance, error) {
-	i := &instance{
-		process: p, exited: make(chan struct{}), settled: make(chan struct{}),
-		waiting: make(map[uint64]*call), lostTo: make(map[uint64]struct{}),
+	i := &instance{process: p, exited: make(chan struct{}), settled: make(chan struct{}), free: make(chan int, entries)}
+	for n := range entries {
+		i.free <- n
 	}
-	return i, w.Add(p.pid, p.pidfd, func(s pidfd.Status) { i.status = s; close(i.exited) })
+	return i, w.Add(p.pid, p.pidfd, func(s pidfd.Status) {
+		i.status = s
+		close(i.exited)
+	})
 }
 
-// enter registers a call, unless the process is known to be dead.
-func (i *instance) enter(c *call) bool {
+// enter gives a call its entry. It reports false when the process is known to be dead.
+func (i *instance) enter(n int, c *call) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.dead {
 		return false
 	}
-	i.waiting[c.seq] = c
+	i.clear(n)
+	i.calls[n], i.used = c, true
 	return true
 }
 
-// leave forgets a call whose pid is known or who has none.
-func (i *instance) leave(c *call) {
+// leave takes back the entry of a call that knows what it says, or whose request was not sent.
+func (i *instance) leave(n int) {
 	i.mu.Lock()
-	defer i.mu.Unlock()
-	delete(i.waiting, c.seq)
+	i.calls[n] = nil
+	i.mu.Unlock()
+	i.free <- n
 }
 
-// condemn kills the process. What its last request came to shows when it has settled.
+// look reads an entry. Dead says that the process will write no more.
+func (i *instance) look(n int) (e entry, dead bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.dead {
+		return i.final[n], true
+	}
+	return i.read(n), false
+}
+
+// condemn kills the process. What its last requests came to shows when it has settled.
 func (i *instance) condemn() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -62,26 +77,32 @@ func (i *instance) condemn() {
 	}
 }
 
-// settle reads the ledger of the reaped process and wakes the calls that wait for it. It gives the pid of a child that no call will ask for, or 0.
-func (i *instance) settle() (stray int) {
+// settle keeps the ledger of the reaped process and wakes the calls that wait for it. It gives the pids of children that no call will ask for.
+func (i *instance) settle() (strays []int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.dead = true
-	i.last, i.orphan = i.process.last()
-	i.release()
-	for _, c := range i.waiting {
-		c.wake()
+	for n := range i.final {
+		i.final[n] = i.read(n)
 	}
-	if _, lost := i.lostTo[i.last]; lost {
-		stray = i.orphan
+	i.release()
+	for _, c := range i.calls {
+		if c != nil {
+			c.wake()
+		}
+	}
+	for _, n := range i.lost {
+		if pid := i.final[n].pid; pid != 0 {
+			strays = append(strays, pid)
+		}
 	}
 	close(i.settled)
-	return stray
+	return strays
 }
 
-// claim waits for a condemned process to settle and gives the pid of the call's child, or 0 if it has none and will never have one. It reports false when the process does not die
-// within the bound; should the call turn out to have a child then, it becomes a stray.
-func (i *instance) claim(c *call, bound time.Duration) (pid int, ok bool) {
+// conclude waits for a condemned process to settle and gives the last word on an entry. It reports false when the process does not die within the bound; should the entry turn out to
+// have a child then, that becomes a stray, and the entry is never used again.
+func (i *instance) conclude(n int, bound time.Duration) (entry, bool) {
 	timer := time.NewTimer(bound)
 	defer timer.Stop()
 	select {
@@ -91,20 +112,18 @@ func (i *instance) claim(c *call, bound time.Duration) (pid int, ok bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if !i.dead {
-		i.lostTo[c.seq] = struct{}{}
-		return 0, false
+		i.lost = append(i.lost, n)
+		i.calls[n] = nil
+		return entry{}, false
 	}
-	if i.last == c.seq {
-		return i.orphan, true
-	}
-	return 0, true
+	return i.final[n], true
 }
 
 // request sends a message with its files. A nursery that takes nothing for the time of the bound is an error, too.
-func (i *instance) request(seq uint64, r *Request, m *message, remote *os.File, bound time.Duration) error {
-	m.setSeq(seq)
+func (i *instance) request(n int, r *Request, m *message, remote int, bound time.Duration) error {
+	m.setEntry(n)
 	fds := make([]int, 0, maxFiles)
-	fds = append(fds, int(remote.Fd()))
+	fds = append(fds, remote)
 	if m.isLong() {
 		memory, err := m.memory()
 		if err != nil {

@@ -34,8 +34,8 @@ func (m *message) header() *C.struct_request {
 	return (*C.struct_request)(unsafe.Pointer(unsafe.SliceData(m.words)))
 }
 
-// setSeq numbers the message; each sending has its own number.
-func (m *message) setSeq(seq uint64) { m.header().seq = C.uint64_t(seq) }
+// setEntry names the ledger entry; each sending has its own.
+func (m *message) setEntry(entry int) { m.header().entry = C.uint32_t(entry) }
 
 // reserve adds a section of n zero bytes and gives its offset.
 func (m *message) reserve(n int) int {

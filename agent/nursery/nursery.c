@@ -9,6 +9,8 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -19,12 +21,12 @@
 
 #include "child.h"
 #include "request.h"
+#include "sys.h"
 
 enum {
 	EXIT_ORPHAN = 0, /* the agent has closed its end */
 	EXIT_SETUP = 70,
 	EXIT_PROTOCOL = 71,
-	EXIT_REPLY = 72, /* a child could not be reported; the agent finds it in the ledger */
 };
 
 /* An order is one request as received. */
@@ -36,9 +38,11 @@ struct order {
 	int files[REQUEST_FILES_MAX];
 };
 
-static struct ledger *ledger;
-static int own; /* pidfd of this process, by which it comes back to its own pid namespace */
+static struct entry *ledger;
+static int own;  /* pidfd of this process, by which it comes back to its own pid namespace */
 static int away; /* children go to another pid namespace */
+static int score; /* fd of this process' oom_score_adj */
+static int own_score;
 static char buffer[REQUEST_INLINE_MAX] __attribute__((aligned(4096)));
 
 static void setup_signals(void)
@@ -62,6 +66,17 @@ static void setup_affinity(void)
 	syscall(SYS_sched_setaffinity, 0, sizeof all, all);
 }
 
+/* setup_score opens this process' oom score. To write it around a fork is far cheaper than to let the child look up its own /proc. */
+static void setup_score(void)
+{
+	char text[16] = { 0 };
+
+	score = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+	if (score < 0 || read(score, text, sizeof text - 1) <= 0)
+		_exit(EXIT_SETUP);
+	own_score = atoi(text);
+}
+
 /* setup gives the process what its children shall inherit, and nothing else. Fds 0 to 2 are /dev/null from the start. */
 static void setup(void)
 {
@@ -72,14 +87,15 @@ static void setup(void)
 	setup_signals();
 	setup_affinity();
 	umask(022);
-	ledger = mmap(NULL, sizeof *ledger, PROT_READ | PROT_WRITE, MAP_SHARED, NURSERY_LEDGER, 0);
-	if (ledger == MAP_FAILED || madvise(ledger, sizeof *ledger, MADV_DONTFORK) != 0 || chdir("/") != 0 || syscall(SYS_setgroups, 0, NULL) != 0)
+	ledger = mmap(NULL, LEDGER_ENTRIES * sizeof *ledger, PROT_READ | PROT_WRITE, MAP_SHARED, NURSERY_LEDGER, 0);
+	if (ledger == MAP_FAILED || madvise(ledger, LEDGER_ENTRIES * sizeof *ledger, MADV_DONTFORK) != 0 || chdir("/") != 0 || syscall(SYS_setgroups, 0, NULL) != 0)
 		_exit(EXIT_SETUP);
 	if (syscall(SYS_close_range, NURSERY_LEDGER, ~0U, 0) != 0)
 		_exit(EXIT_SETUP);
 	own = syscall(SYS_pidfd_open, getpid(), 0); /* close-on-exec by itself */
 	if (own < 0)
 		_exit(EXIT_SETUP);
+	setup_score();
 }
 
 /* take_files collects the file descriptors of a message. */
@@ -152,13 +168,22 @@ static int file(const struct order *o, uint32_t bit)
 	return o->files[1 + __builtin_popcount(files & (bit - 1))];
 }
 
-static void reply(const struct order *o, uint32_t kind, int value, uint32_t step)
+/* refuse notes that a request has failed before there was a child. The agent looks when it sees the end of the reply. */
+static void refuse(const struct order *o, int err, uint32_t step)
 {
-	struct reply r = { .kind = kind, .value = value, .step = step };
+	struct entry *e = &ledger[o->request->entry % LEDGER_ENTRIES];
 
-	while (send(o->files[0], &r, sizeof r, MSG_NOSIGNAL) < 0)
-		if (errno != EINTR)
-			_exit(EXIT_REPLY);
+	e->step = step;
+	__atomic_store_n(&e->error, err, __ATOMIC_RELEASE);
+}
+
+/* set_score sets the oom score that the next child inherits. It returns 0 or an errno. */
+static int set_score(int adj)
+{
+	char text[16];
+	int n = snprintf(text, sizeof text, "%d", adj);
+
+	return pwrite(score, text, n, 0) == n ? 0 : errno;
 }
 
 /* aim makes the pid namespace of the container, or this process' own, that of the next child. It returns 0 or an errno. */
@@ -176,45 +201,55 @@ static int aim(int init)
  * fork_child forks the agent's child. CLONE_PARENT allows no exit signal of the child's own. Not CLONE_VFORK: a child in a frozen cgroup must stop nobody, and the agent must learn its pid
  * at once.
  */
-static pid_t fork_child(uint64_t seq, int cgroup)
+static long fork_child(struct entry *e, int cgroup)
 {
 	struct clone_args args = {
 		.flags = CLONE_PARENT | CLONE_PARENT_SETTID | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
-		.parent_tid = (uintptr_t)&ledger->pid,
+		.parent_tid = (uintptr_t)&e->pid,
 		.cgroup = cgroup >= 0 ? cgroup : 0,
 	};
 
-	ledger->pid = 0;
-	__atomic_store_n(&ledger->seq, seq, __ATOMIC_SEQ_CST);
-	return syscall(SYS_clone3, &args, sizeof args);
+	return sys(SYS_clone3, &args, sizeof args);
+}
+
+/* make forks the child of a checked request. */
+static void make(const struct order *o)
+{
+	struct request *r = o->request;
+	struct child_files files = { .reply = o->files[0], .init = file(o, FILE_INIT), .stdio = { file(o, FILE_STDIN), file(o, FILE_STDOUT), file(o, FILE_STDERR) } };
+	int foreign = r->oom_score_adj != own_score;
+	long pid;
+	int err = aim(files.init);
+
+	if (err != 0) {
+		refuse(o, err, STEP_PID_NAMESPACE);
+		return;
+	}
+	err = foreign ? set_score(r->oom_score_adj) : 0;
+	if (err != 0) {
+		refuse(o, err, STEP_OOM_SCORE);
+		return;
+	}
+	pid = fork_child(&ledger[r->entry], file(o, FILE_CGROUP));
+	if (pid == 0)
+		child_main(r, &files);
+	if (pid < 0)
+		refuse(o, -pid, STEP_FORK);
+	if (foreign)
+		set_score(own_score);
 }
 
 /* fulfil makes the process that a request asks for. */
 static void fulfil(struct order *o)
 {
-	struct child_files files;
-	pid_t pid;
 	int err = map(o);
 
 	if (err == 0)
 		err = request_check(o->request, o->size);
-	if (err != 0) {
-		reply(o, REPLY_FAILED, err, STEP_REQUEST);
-		return;
-	}
-	files = (struct child_files){ .reply = o->files[0], .init = file(o, FILE_INIT), .stdio = { file(o, FILE_STDIN), file(o, FILE_STDOUT), file(o, FILE_STDERR) } };
-	err = aim(files.init);
-	if (err != 0) {
-		reply(o, REPLY_FAILED, err, STEP_PID_NAMESPACE);
-		return;
-	}
-	pid = fork_child(o->request->seq, file(o, FILE_CGROUP));
-	if (pid == 0)
-		child_main(o->request, &files);
-	if (pid < 0)
-		reply(o, REPLY_FAILED, errno, STEP_FORK);
+	if (err != 0)
+		refuse(o, err, STEP_REQUEST);
 	else
-		reply(o, REPLY_FORKED, pid, 0);
+		make(o);
 }
 
 /* forget closes and wipes what belongs to a request, which the next child must not inherit: a container may see that child's memory and files before it executes. */

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,8 +18,6 @@ import (
 
 const (
 	defaultBound = 10 * time.Second
-	// queue is how many requests may wait for their fork at once. The nursery takes one after the other, so more would only lengthen the time that tells a wedged one from a busy one.
-	queue = 16
 	// attempts is how many nursery processes a request may outlive before it is suspected of killing them.
 	attempts = 3
 )
@@ -40,8 +37,6 @@ type Nursery struct {
 	cfg        Config
 	exe        *os.File
 	namespaces uint32
-	seq        atomic.Uint64
-	slots      chan struct{} // one for each request that waits for its fork
 	closing    context.Context
 	close      context.CancelCauseFunc
 	calls      sync.WaitGroup
@@ -63,7 +58,7 @@ type Child struct {
 
 // Start makes the nursery process. The caller closes the Nursery.
 func Start(cfg Config) (*Nursery, error) {
-	n := &Nursery{cfg: cfg.withDefaults(), namespaces: namespaces(), slots: make(chan struct{}, queue), done: make(chan struct{}), changed: make(chan struct{})}
+	n := &Nursery{cfg: cfg.withDefaults(), namespaces: namespaces(), done: make(chan struct{}), changed: make(chan struct{})}
 	n.closing, n.close = context.WithCancelCause(context.Background())
 	var err error
 	if n.exe, err = sealed(cfg.Exe); err != nil {
@@ -135,6 +130,9 @@ func (n *Nursery) Spawn(ctx context.Context, req *Request) (*Child, error) {
 		return nil, err
 	}
 	for range attempts {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		child, err := n.attempt(ctx, &r, m)
 		if !errors.Is(err, errLost) {
 			return child, err

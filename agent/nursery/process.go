@@ -25,8 +25,7 @@ type process struct {
 	pidfd  *os.File
 	socket *os.File // the agent's end of the request socket
 	conn   syscall.RawConn
-	ledger *C.struct_ledger
-	page   []byte // of ledger
+	memory []byte // of the ledger
 }
 
 // launch makes the nursery process from the agent's binary.
@@ -88,20 +87,19 @@ func socketPair(name string) (local, remote *os.File, err error) {
 }
 
 func (p *process) mapLedger() (*os.File, error) {
-	size := int(unsafe.Sizeof(C.struct_ledger{}))
+	size := C.LEDGER_ENTRIES * int(unsafe.Sizeof(C.struct_entry{}))
 	fd, err := unix.MemfdCreate("nursery", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}
 	memory := os.NewFile(uintptr(fd), "nursery")
 	if err = memory.Truncate(int64(size)); err == nil {
-		p.page, err = unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		p.memory, err = unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	}
 	if err != nil {
 		memory.Close()
 		return nil, err
 	}
-	p.ledger = (*C.struct_ledger)(unsafe.Pointer(unsafe.SliceData(p.page)))
 	return memory, nil
 }
 
@@ -151,10 +149,30 @@ func (p *process) send(b, control []byte) error {
 
 func (p *process) kill() { _ = pidfd.Signal(p.pidfd, unix.SIGKILL) }
 
-// last is the last request for which the process tried to fork, and the child's pid, or 0 if there is none. It is meaningful when the process has died.
-func (p *process) last() (seq uint64, pid int) {
-	seq = atomic.LoadUint64((*uint64)(unsafe.Pointer(&p.ledger.seq)))
-	return seq, int(atomic.LoadInt32((*int32)(unsafe.Pointer(&p.ledger.pid))))
+const entries = C.LEDGER_ENTRIES
+
+// An entry is what the ledger says of a request: the child's pid, or how the nursery itself has failed, or nothing yet.
+type entry struct {
+	pid    int
+	failed *reply
+}
+
+func (p *process) entry(n int) *C.struct_entry {
+	return (*C.struct_entry)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(p.memory)), uintptr(n)*unsafe.Sizeof(C.struct_entry{})))
+}
+
+// clear prepares an entry for the next request that names it.
+func (p *process) clear(n int) { *p.entry(n) = C.struct_entry{} }
+
+func (p *process) read(n int) entry {
+	e := p.entry(n)
+	if pid := atomic.LoadInt32((*int32)(unsafe.Pointer(&e.pid))); pid != 0 {
+		return entry{pid: int(pid)}
+	}
+	if errno := atomic.LoadInt32((*int32)(unsafe.Pointer(&e.error))); errno != 0 {
+		return entry{failed: &reply{kind: replyFailed, value: errno, step: uint32(e.step)}}
+	}
+	return entry{}
 }
 
 // release gives back what the agent holds of a process that has been reaped, or never was.
@@ -164,8 +182,8 @@ func (p *process) release() {
 			f.Close()
 		}
 	}
-	if p.page != nil {
-		_ = unix.Munmap(p.page)
-		p.page, p.ledger = nil, nil
+	if p.memory != nil {
+		_ = unix.Munmap(p.memory)
+		p.memory = nil
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A reply is what the nursery or the child says; struct reply of request.h.
+// A reply is what the child says; struct reply of request.h. A failure of the nursery itself is made one, too.
 type reply struct {
 	kind  uint32
 	value int32
@@ -23,7 +23,6 @@ type reply struct {
 }
 
 const (
-	replyForked = C.REPLY_FORKED
 	replyMaster = C.REPLY_MASTER
 	replyFailed = C.REPLY_FAILED
 	replySize   = int(unsafe.Sizeof(C.struct_reply{}))
@@ -36,7 +35,7 @@ const (
 
 var errReply = errors.New("malformed reply")
 
-// parseReply reads a reply. The child's are not trusted: a container may have got at it.
+// parseReply reads a reply. The child is not trusted: a container may have got at it.
 func parseReply(b []byte) (reply, error) {
 	if len(b) != replySize {
 		return reply{}, errReply
@@ -45,10 +44,6 @@ func parseReply(b []byte) (reply, error) {
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&c)), replySize), b)
 	r := reply{kind: uint32(c.kind), value: int32(c.value), step: uint32(c.step), item: uint32(c.item)}
 	switch r.kind {
-	case replyForked:
-		if r.value <= 0 {
-			return reply{}, errReply
-		}
 	case replyFailed:
 		if r.value <= 0 || r.value > 4095 { // MAX_ERRNO
 			return reply{}, errReply

@@ -42,7 +42,7 @@ static int pointers(const struct request *r, uint32_t size)
 
 int request_check(const struct request *r, uint32_t size)
 {
-	if (size < sizeof *r || size > REQUEST_MAX || r->magic != REQUEST_MAGIC || r->size != size || r->seq == 0)
+	if (size < sizeof *r || size > REQUEST_MAX || r->magic != REQUEST_MAGIC || r->size != size || r->entry >= LEDGER_ENTRIES)
 		return EPROTO;
 	if ((r->files & ~FILE_ALL) != 0 || r->paths.count == 0 || r->args.count == 0)
 		return EPROTO;

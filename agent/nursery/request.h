@@ -5,8 +5,8 @@
  * The agent sends one SOCK_SEQPACKET message per process: a struct request, and behind it the sections that its spans name. With it come file descriptors, in this order: the reply
  * socket, then one for each bit of request.files, lowest bit first. With FILE_CONFIG the message is the struct request alone, and the memfd holds struct and sections.
  *
- * On the reply socket (SOCK_SEQPACKET) the agent reads struct replies until the end of file. The nursery sends REPLY_FORKED; the child REPLY_MASTER, and REPLY_FAILED if a step fails,
- * which may overtake REPLY_FORKED. An end of file without REPLY_FAILED means that the program has been executed, or the child killed.
+ * The reply end is a pipe's write end, or, if a terminal is asked for, a SOCK_SEQPACKET socket. Only the child writes struct replies to it: REPLY_MASTER, and REPLY_FAILED if a step
+ * fails. It is at its end of file when the nursery has closed its copy and the child has executed, or is dead. What the nursery has to say is in the ledger by then.
  */
 #ifndef BELLHOP_NURSERY_REQUEST_H
 #define BELLHOP_NURSERY_REQUEST_H
@@ -17,22 +17,24 @@
 
 enum {
 	NURSERY_SOCKET = 3, /* fd of the nursery's end of the request socket */
-	NURSERY_LEDGER = 4, /* fd of the memfd that holds struct ledger */
+	NURSERY_LEDGER = 4, /* fd of the memfd that holds the ledger */
+	LEDGER_ENTRIES = 256,
 
 	REQUEST_MAGIC = 0x42484e31,
 	REQUEST_INLINE_MAX = 32 << 10, /* bytes; a longer one comes in a memfd */
 	REQUEST_MAX = 16 << 20,        /* bytes; the kernel takes at most 6 MiB of arguments and environment */
-	REQUEST_FILES_MAX = 7,         /* the reply socket and all bits of request.files */
+	REQUEST_FILES_MAX = 7,         /* the reply end and all bits of request.files */
 };
 
 /*
- * ledger is shared with the agent. Before it forks, the nursery clears pid and then writes seq; the kernel writes pid inside clone3, before the child can run. So when the nursery has
- * died, at whatever moment, the agent knows what became of the last request.
+ * The ledger is an array of entries in memory shared with the agent, which clears the entry that a request names before it sends it. The kernel writes the pid inside clone3, before the
+ * child can run. So when the nursery has died, at whatever moment, the agent knows which requests have become processes.
  */
-struct ledger {
-	uint64_t seq;
-	int32_t pid;
-	int32_t reserved;
+struct entry {
+	int32_t pid;   /* in the agent's pid namespace */
+	int32_t error; /* errno of a step that failed in the nursery itself: there is no child */
+	uint32_t step;
+	uint32_t reserved;
 };
 
 enum files {
@@ -85,8 +87,9 @@ struct scheduler {
 
 struct request {
 	uint32_t magic;
-	uint32_t size; /* of struct and sections, bytes */
-	uint64_t seq;  /* not 0, counts up */
+	uint32_t size;  /* of struct and sections, bytes */
+	uint32_t entry; /* of the ledger */
+	uint32_t reserved;
 	uint32_t files;
 	uint32_t flags;
 	uint32_t namespaces; /* CLONE_NEW*: all kinds that this kernel has, but for the pid namespace */
@@ -122,9 +125,8 @@ struct request {
 };
 
 enum reply_kind {
-	REPLY_FORKED = 1, /* value: pid in the agent's pid namespace */
-	REPLY_MASTER = 2, /* with one file descriptor */
-	REPLY_FAILED = 3, /* value: errno; step; item: index of the path or limit */
+	REPLY_MASTER = 1, /* with one file descriptor */
+	REPLY_FAILED = 2, /* value: errno; step; item: index of the path or limit */
 };
 
 struct reply {
@@ -138,9 +140,9 @@ struct reply {
 enum step {
 	STEP_REQUEST = 1,
 	STEP_PID_NAMESPACE,
+	STEP_OOM_SCORE,
 	STEP_FORK,
 	STEP_STDIO,
-	STEP_OOM_SCORE,
 	STEP_RLIMIT,
 	STEP_SCHEDULER,
 	STEP_IO_PRIORITY,

@@ -6,116 +6,204 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/bellhop-vm/bellhop/agent/pidfd"
 )
 
+// glance is how long a call waits for its program to execute before it looks whether it has been forked. Almost all are done by then.
+const glance = time.Second
+
 // errLost says that the nursery died before it forked the child: the request may be sent again.
 var errLost = errors.New("request lost")
 
+// A spawn is one attempt at a request.
+type spawn struct {
+	*Nursery
+	*call
+	req   *Request
+	inst  *instance
+	entry int
+	held  bool // the entry is this spawn's
+	pid   int  // once known
+}
+
+// attempt makes the process, or gives errLost.
 func (n *Nursery) attempt(ctx context.Context, r *Request, m *message) (*Child, error) {
-	c, remote, err := newCall(n.seq.Add(1), r.Terminal)
+	inst, err := n.current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, remote, err := newCall(r.Terminal)
 	if err != nil {
 		return nil, fmt.Errorf("cannot spawn: %w", err)
 	}
 	defer c.close()
-	if err := n.fork(ctx, c, r, m, remote); err != nil {
+	s := &spawn{Nursery: n, call: c, req: r, inst: inst}
+	defer s.leave()
+	err = s.send(ctx, m, remote)
+	unix.Close(remote)
+	if err != nil {
 		return nil, err
 	}
-	if c.pid == 0 {
-		return nil, n.explain(r, c.failed)
-	}
-	return n.exec(ctx, c, r)
+	// Both wake the call; await looks which it was.
+	defer context.AfterFunc(ctx, c.wake)()
+	defer context.AfterFunc(n.closing, c.wake)()
+	return s.finish(s.await(ctx))
 }
 
-// fork sends the request and waits until it is known whether there is a child: c.pid, or c.failed, or errLost.
-// The context is heeded only until the request is sent. Then the answer is a matter of milliseconds, or of the bound.
-func (n *Nursery) fork(ctx context.Context, c *call, r *Request, m *message, remote *os.File) error {
+// send takes an entry of the ledger and sends the request.
+func (s *spawn) send(ctx context.Context, m *message, remote int) error {
 	select {
-	case n.slots <- struct{}{}:
-		defer func() { <-n.slots }()
+	case s.entry = <-s.inst.free:
+		s.held = true
+	case <-s.inst.settled:
+		return errLost
 	case <-ctx.Done():
-		remote.Close()
 		return context.Cause(ctx)
+	case <-s.closing.Done():
+		return ErrClosed
 	}
-	inst, err := n.current(ctx)
-	if err != nil {
-		remote.Close()
-		return err
-	}
-	if !inst.enter(c) {
-		remote.Close()
+	if !s.inst.enter(s.entry, s.call) {
 		return errLost
 	}
-	defer inst.leave(c)
-	err = inst.request(c.seq, r, m, remote, n.cfg.Bound)
-	remote.Close()
-	if err != nil && !errors.Is(err, errGone) {
+	err := s.inst.request(s.entry, s.req, m, remote, s.cfg.Bound)
+	if errors.Is(err, errGone) {
+		return s.recover(err)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot spawn: %w", err) // it has not been sent
 	}
-	if err == nil {
-		err = c.awaitFork(n.cfg.Bound)
-	}
-	if err == nil || (errors.Is(err, io.EOF) && c.failed != nil && c.failed.step <= lastOwnStep) {
-		return nil
-	}
-	return n.recover(inst, c, err)
+	return nil
 }
 
-// recover finds out what became of a call whose nursery gave no answer.
-func (n *Nursery) recover(inst *instance, c *call, cause error) error {
-	inst.condemn()
-	n.unset(inst)
-	pid, ok := inst.claim(c, n.cfg.Bound)
-	switch {
-	case !ok:
-		n.cfg.Logger.Error("nursery does not die", "pid", inst.pid, "cause", cause)
+// leave gives the entry back.
+func (s *spawn) leave() {
+	if s.held {
+		s.inst.leave(s.entry)
+		s.held = false
+	}
+}
+
+// await waits until the child has executed its program, failed or died, and learns its pid. An error may come with a pid, whose process must then be discarded.
+//
+// Until there is a pid the contexts are not heeded: the answer is a matter of milliseconds, or of the bound.
+func (s *spawn) await(ctx context.Context) error {
+	start := time.Now()
+	for {
+		// The deadline is set before the contexts are looked at, so that no wake is lost.
+		var deadline time.Time
+		if s.pid == 0 {
+			deadline = time.Now().Add(min(glance, s.cfg.Bound))
+		}
+		if err := s.file.SetReadDeadline(deadline); err != nil {
+			return err
+		}
+		if s.pid != 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if s.pid != 0 && s.closing.Err() != nil {
+			return ErrClosed
+		}
+		err := s.drain()
+		dead := s.learn()
+		switch {
+		case err == nil && (s.pid != 0 || s.failed != nil && s.failed.step <= lastOwnStep):
+			return nil
+		case err == nil: // the end, and nobody has said anything: the nursery is dead, or as good as that
+			return s.recover(err)
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return errors.Join(err, s.recoverUnknown())
+		case s.pid == 0 && (dead || time.Since(start) >= s.cfg.Bound):
+			if err := s.recover(err); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// learn reads the ledger. With a pid or a failure the entry has served.
+func (s *spawn) learn() (dead bool) {
+	if !s.held {
+		return false
+	}
+	e, dead := s.inst.look(s.entry)
+	s.note(e)
+	return dead
+}
+
+func (s *spawn) note(e entry) {
+	s.pid = e.pid
+	if e.failed != nil {
+		s.failed = e.failed
+	}
+	if e.pid != 0 || e.failed != nil {
+		s.leave()
+	}
+}
+
+// recover finds out what became of a request whose nursery gives no answer: it is made to die, which makes the ledger final. Nil means that there is a child, or a failure.
+func (s *spawn) recover(cause error) error {
+	s.inst.condemn()
+	s.unset(s.inst)
+	e, ok := s.inst.conclude(s.entry, s.cfg.Bound)
+	if !ok {
+		s.held = false
+		s.cfg.Logger.Error("nursery does not die", "pid", s.inst.pid, "cause", cause)
 		return ErrUnavailable
-	case pid != 0:
-		c.pid = pid
+	}
+	s.note(e)
+	switch {
+	case s.pid != 0 || s.failed != nil && s.failed.step <= lastOwnStep:
 		return nil
-	case n.closing.Err() != nil:
+	case s.closing.Err() != nil:
 		return ErrClosed
 	}
 	return errLost
 }
 
-// explain makes an error of a reply.
-func (n *Nursery) explain(r *Request, failed *reply) error {
-	if failed.step <= lastOwnStep {
-		if r.Init != nil && hasExited(r.Init) {
-			return ErrInitExited
-		}
+// recoverUnknown learns the pid of a child that has sent garbage, if need be the hard way.
+func (s *spawn) recoverUnknown() error {
+	if s.pid != 0 {
+		return nil
 	}
-	return failed.err(r)
+	return s.recover(errReply)
 }
 
-// exec waits until the child executes its program.
-func (n *Nursery) exec(ctx context.Context, c *call, r *Request) (*Child, error) {
-	fd, err := pidfd.Open(c.pid)
-	if err != nil {
-		// Out of file descriptors, or of memory.
-		killAndReap(c.pid)
-		return nil, fmt.Errorf("cannot spawn: %w", err)
+// finish makes a Child of what await has learnt, or an error, after which no process is left.
+func (s *spawn) finish(err error) (*Child, error) {
+	if err == nil && s.failed != nil {
+		err = s.explain()
 	}
-	defer context.AfterFunc(ctx, c.wake)()
-	defer context.AfterFunc(n.closing, c.wake)()
-	err = c.awaitExec(ctx, n.closing)
-	if err == nil && c.failed != nil {
-		err = c.failed.err(r)
+	if s.pid == 0 {
+		return nil, err
+	}
+	fd, openErr := pidfd.Open(s.pid)
+	if openErr != nil { // out of file descriptors, or of memory
+		killAndReap(s.pid)
+		return nil, errors.Join(err, openErr)
 	}
 	if err == nil {
-		var child *Child
-		if child, err = c.child(n.cfg.Waiter, fd); err == nil {
+		exited := make(chan pidfd.Status, 1)
+		if err = s.cfg.Waiter.Add(s.pid, fd, func(status pidfd.Status) { exited <- status }); err == nil {
+			child := &Child{PID: s.pid, PIDFD: fd, Master: s.master, Exited: exited}
+			s.master = nil
 			return child, nil
 		}
 	}
-	n.discard(c.pid, fd)
+	s.discard(s.pid, fd)
 	return nil, err
+}
+
+// explain makes an error of a failed step.
+func (s *spawn) explain() error {
+	if s.failed.step <= lastOwnStep && s.req.Init != nil && hasExited(s.req.Init) {
+		return ErrInitExited
+	}
+	return s.failed.err(s.req)
 }
 
 // discard kills a child that nobody will ask for, and has it reaped.

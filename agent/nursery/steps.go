@@ -6,9 +6,9 @@ package nursery
 const (
 	StepRequest      = "read request"
 	StepPIDNamespace = "join pid namespace"
+	StepOOMScore     = "set oom score"
 	StepFork         = "fork into cgroup"
 	StepStdio        = "set stdio"
-	StepOOMScore     = "set oom score"
 	StepRlimit       = "set limit"
 	StepScheduler    = "set scheduler"
 	StepIOPriority   = "set io priority"
@@ -36,7 +36,7 @@ const (
 
 // stepNames maps the numbers of enum step to names. Keep both in the same order.
 var stepNames = [...]string{
-	1: StepRequest, StepPIDNamespace, StepFork, StepStdio, StepOOMScore, StepRlimit, StepScheduler, StepIOPriority, StepAffinity, StepLabel, StepNamespaces, StepBecomeRoot,
+	1: StepRequest, StepPIDNamespace, StepOOMScore, StepFork, StepStdio, StepRlimit, StepScheduler, StepIOPriority, StepAffinity, StepLabel, StepNamespaces, StepBecomeRoot,
 	StepSession, StepKeyring, StepTerminal, StepNoNewPrivs, StepPersonality, StepMemoryPolicy, StepCwd, StepSeccomp, StepBounding, StepOwner, StepGroups, StepGID, StepUID,
 	StepCwdOutside, StepCapabilities, StepExec,
 }

@@ -41,7 +41,7 @@ func (n *Nursery) supervise(inst *instance) {
 			return
 		}
 		n.cfg.Logger.Warn("nursery died; making a new one", "pid", inst.pid, "status", inst.status)
-		if inst.last != 0 {
+		if inst.used {
 			delay.reset() // it has worked
 		}
 		inst = n.restart(&delay)
@@ -50,17 +50,14 @@ func (n *Nursery) supervise(inst *instance) {
 
 // bury settles a dead instance.
 func (n *Nursery) bury(inst *instance) {
-	stray := inst.settle()
-	if stray == 0 {
-		return
+	for _, pid := range inst.settle() {
+		n.cfg.Logger.Warn("killing a child that nobody knows", "pid", pid)
+		if fd, err := pidfd.Open(pid); err == nil {
+			n.discard(pid, fd)
+		} else {
+			killAndReap(pid)
+		}
 	}
-	n.cfg.Logger.Warn("killing a child that nobody knows", "pid", stray)
-	fd, err := pidfd.Open(stray)
-	if err != nil {
-		killAndReap(stray)
-		return
-	}
-	n.discard(stray, fd)
 }
 
 // restart makes a new instance, if need be after several attempts. It gives nil when the Nursery is closing.
