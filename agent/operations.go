@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -48,7 +49,7 @@ func (a *Agent) Handle(ctx context.Context, call *control.Call) (*pb.Response, e
 	case *pb.Request_Unmount:
 		return &pb.Response{What: &pb.Response_Unmounted{Unmounted: &pb.Unmounted{}}}, mount.Unmount(op.Unmount.Target)
 	case *pb.Request_Shutdown:
-		return a.shutdown(call, op.Shutdown)
+		return a.shutdown(ctx, call, op.Shutdown)
 	}
 	return nil, failure.New(errdefs.ErrNotImplemented, "the request names no operation that this agent knows")
 }
@@ -71,8 +72,11 @@ func (a *Agent) watch(ctx context.Context, call *control.Call) error {
 	}
 }
 
+// shutdownGrace is how long the answer to Shutdown has to reach the host before its connection is closed, unless the host closes the stream earlier.
+const shutdownGrace = 500 * time.Millisecond
+
 // shutdown answers first: after that Serve ends.
-func (a *Agent) shutdown(call *control.Call, req *pb.Shutdown) (*pb.Response, error) {
+func (a *Agent) shutdown(ctx context.Context, call *control.Call, req *pb.Shutdown) (*pb.Response, error) {
 	var end error
 	switch req.Mode {
 	case pb.ShutdownMode_SHUTDOWN_MODE_POWER_OFF:
@@ -83,6 +87,12 @@ func (a *Agent) shutdown(call *control.Call, req *pb.Shutdown) (*pb.Response, er
 		return nil, failure.Field("mode", "no such mode as %d", req.Mode)
 	}
 	call.After(func() {
+		t := time.NewTimer(shutdownGrace)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
 		select {
 		case a.ending <- end:
 		default: // the guest is ending already
