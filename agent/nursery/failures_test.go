@@ -116,8 +116,8 @@ func TestGoneContainer(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if e := spawnError(t, n, Request{Args: []string{"true"}, Cgroup: dir}); e.Step != StepFork || e.Errno != unix.ENODEV {
-		t.Errorf("Spawn into a removed cgroup = %v; want step %q, ENODEV", e, StepFork)
+	if e := spawnError(t, n, Request{Args: []string{"true"}, Cgroup: dir}); e.Step != StepFork || e.Errno != unix.ENOENT {
+		t.Errorf("Spawn into a removed cgroup = %v; want step %q, ENOENT", e, StepFork)
 	}
 }
 

@@ -103,7 +103,7 @@ func TestProcFields(t *testing.T) {
 				r.Rlimits = []Rlimit{{unix.RLIMIT_NOFILE, 99, 1000000}, {unix.RLIMIT_CORE, 0, 0}}
 			}, "99\n1000000\n0\n"},
 			{"few files", []string{"sh", "-c", "ulimit -Sn; ulimit -Hn"}, func(r *Request) { r.Rlimits = []Rlimit{{unix.RLIMIT_NOFILE, 5, 7}} }, "5\n7\n"},
-			{"nice", []string{"/bin/busybox", "nice"}, func(r *Request) { r.Scheduler = &unix.SchedAttr{Size: unix.SizeofSchedAttr, Nice: -5} }, "-5\n"},
+			{"nice", []string{"/bin/busybox", "awk", "{ print $19 }", "/proc/self/stat"}, func(r *Request) { r.Scheduler = &unix.SchedAttr{Size: unix.SizeofSchedAttr, Nice: -5} }, "-5\n"},
 			{"io priority", []string{"/bin/busybox", "ionice"}, func(r *Request) { r.IOPriority = 2<<13 | 3 }, "best-effort: prio 3\n"},
 			{"personality", []string{"/bin/busybox", "cat", "/proc/self/personality"}, func(r *Request) { r.Personality = ptr(uint32(0x0040000)) }, "00040000\n"},
 			{"session", []string{"sh", "-c", "read pid comm state ppid pgrp session tty rest < /proc/self/stat; [ $pid = $pgrp ] && [ $pid = $session ] && echo $tty"}, func(*Request) {}, "0\n"},
@@ -158,7 +158,7 @@ func TestNamespacesAndCgroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := output(t, n, Request{Args: []string{"readlink", "/proc/self/ns/pid"}}); got != own+"\n" {
+	if got := output(t, n, Request{Args: []string{"/bin/busybox", "readlink", "/proc/self/ns/pid"}}); got != own+"\n" {
 		t.Errorf("pid namespace outside = %q; want %q", got, own)
 	}
 }

@@ -51,7 +51,7 @@ func startNursery(t testing.TB, cfg Config) *Nursery {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := n.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		if err := n.Close(); err != nil {
 			t.Errorf("Close() = %v", err)
 		}
 		if err := w.Close(); err != nil {

@@ -109,7 +109,10 @@ func (n *Nursery) Close() error {
 	n.close(ErrClosed)
 	<-n.done
 	n.calls.Wait()
-	return n.exe.Close()
+	if err := n.exe.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // Spawn starts a process and returns when it executes its program. A process that is killed before that counts as started; its Status tells.
