@@ -12,8 +12,8 @@ import (
 	"github.com/bellhop-vm/bellhop/protocol/stdio"
 )
 
-// input sends the caller's Reader to stdin. The goroutine feed reads it into the ring for as long as the stream lives; each connection has a goroutine that writes it
-// and one that reads its records.
+// input sends the caller's Reader to stdin. The goroutine feed reads it into the ring and writes it to the connection, for as long as the stream lives. Each connection has a
+// goroutine, serve, that writes what the ring has at first, and then reads the guest's records.
 type input struct {
 	set *Set
 	r   io.Reader
@@ -23,11 +23,12 @@ type input struct {
 	ring    int       // size in bytes
 	snd     *stdio.Sender
 	conn    net.Conn
+	w       *vectorWriter // of conn
 	gen     uint32
 	expect  uint32 // generation of the connection to come; 0: any
 	fed     bool   // feed was started
-	writing bool   // a part of the ring is being written
-	serving int    // goroutines of the connection
+	writing bool   // feed or serve writes a part of the ring
+	serving bool   // serve runs
 	retired bool   // the connection is given up from here
 	ended   bool   // nothing is read any more
 	closed  bool
@@ -88,10 +89,9 @@ func (in *input) arrived(c net.Conn, p protocol.Preamble) {
 		in.fed = true
 		in.set.crew.run(in.feed)
 	}
-	in.serving = 2
-	in.set.crew.run(func() { in.write(c) })
-	in.set.crew.run(func() { in.readRecords(c) })
-	in.cond.Broadcast()
+	in.w = newVectorWriter(c)
+	in.serving = true
+	in.set.crew.run(func() { in.serve(c) })
 }
 
 // feed reads the caller's Reader into the ring. Its buffer grows while reads fill it.
@@ -138,7 +138,7 @@ func (in *input) unwanted() bool {
 	return in.closed || in.ended || in.snd.State() == stdio.SenderDone
 }
 
-// append takes what the Reader gave. It tells whether to go on reading.
+// append takes what the Reader gave and sends it. It tells whether to go on reading.
 func (in *input) append(b []byte, err error) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -158,7 +158,7 @@ func (in *input) append(b []byte, err error) bool {
 		}
 		in.end()
 	}
-	in.cond.Broadcast()
+	in.send()
 	return err == nil
 }
 
@@ -171,24 +171,28 @@ func (in *input) end() {
 	in.cond.Broadcast()
 }
 
+// closeStdin does not wait until the end is written.
 func (in *input) closeStdin() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.end()
+	if in.conn != nil && !in.writing {
+		in.set.crew.run(func() {
+			in.mu.Lock()
+			defer in.mu.Unlock()
+			in.send()
+		})
+	}
 }
 
-// write sends what the ring has to c until the connection is over.
-func (in *input) write(c net.Conn) {
-	w := newVectorWriter(c)
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	defer in.leave()
-	for in.conn == c {
+// send writes what is unsent to the present connection, unless somebody else does already: that one writes it then. mu is held, but not while it writes.
+func (in *input) send() {
+	for in.conn != nil && !in.writing {
+		c, w := in.conn, in.w
 		bufs := in.snd.Pending(w.bufs())
 		if len(bufs) == 0 {
 			in.snd.Trim()
-			in.cond.Wait()
-			continue
+			return
 		}
 		in.writing = true
 		in.mu.Unlock()
@@ -196,23 +200,27 @@ func (in *input) write(c net.Conn) {
 		in.mu.Lock()
 		in.writing = false
 		in.cond.Broadcast()
-		if in.closed {
+		switch {
+		case in.closed:
 			in.snd.Abandon()
-		}
-		if in.conn != c {
-			return
-		}
-		if err != nil {
+		case in.conn != c:
+		case err != nil:
 			in.broken(err)
-			return
+		default:
+			in.snd.Wrote(n)
 		}
-		in.snd.Wrote(n)
 	}
 }
 
-// leave is the last act of a connection's goroutine. mu is held.
-func (in *input) leave() {
-	in.serving--
+// serve works for c until the connection is over.
+func (in *input) serve(c net.Conn) {
+	in.mu.Lock()
+	in.send()
+	in.mu.Unlock()
+	in.readRecords(c)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.serving = false
 	in.cond.Broadcast()
 }
 
@@ -238,7 +246,6 @@ func (in *input) records(c net.Conn, b []byte, err error) bool {
 		in.cond.Wait()
 	}
 	if in.conn != c {
-		in.leave()
 		return false
 	}
 	if perr := in.snd.Records(b); perr != nil {
@@ -253,7 +260,6 @@ func (in *input) records(c net.Conn, b []byte, err error) bool {
 		in.cond.Broadcast()
 		return true
 	}
-	in.leave()
 	return false
 }
 
@@ -279,7 +285,7 @@ func (in *input) retire(ctx context.Context) error {
 	defer in.mu.Unlock()
 	in.disconnect()
 	defer context.AfterFunc(ctx, in.wake)()
-	for in.serving > 0 && ctx.Err() == nil {
+	for (in.serving || in.writing) && ctx.Err() == nil {
 		in.cond.Wait()
 	}
 	return ctx.Err()
