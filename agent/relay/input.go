@@ -32,6 +32,7 @@ type input struct {
 	sinkDone  bool // the sink is closed, or has its end of file
 	lingering bool // the last record is written
 	waits     bool // pump waits for the connection
+	want      int  // how much the next read asks for
 
 	spans       [maxSpans][]byte
 	dataSpans   [maxSpans][]byte
@@ -45,6 +46,7 @@ func newInput(set *Set, o *pb.Stdio, owner []byte, terminal bool) *input {
 		rcv:      stdio.NewReceiver(protocol.MaxChunk, 0),
 		buf:      stdio.NewRing(set.cfg.Budget.pool, readSize, 0),
 		terminal: terminal,
+		want:     smallRead,
 	}
 	in.data = in.dataSpans[:0]
 	in.init(set, o.Stream, owner)
@@ -90,13 +92,11 @@ func (in *input) pump() {
 	in.mu.Lock()
 	defer in.unlock()
 	for !in.closed {
-		moved := in.deliver()
-		in.finish()
-		moved = in.sendRecord() || moved
-		if len(in.data) == 0 && len(in.tail) == 0 {
-			moved = in.receive() || moved
+		if in.deliver() {
+			continue
 		}
-		if moved {
+		in.finish()
+		if in.sendRecord() || in.more() {
 			continue
 		}
 		if in.over() && in.ln == nil && in.sinkDone {
@@ -108,6 +108,9 @@ func (in *input) pump() {
 	in.cond.Broadcast()
 }
 
+// more parses on when all that was parsed is delivered.
+func (in *input) more() bool { return len(in.data) == 0 && len(in.tail) == 0 && in.parse() }
+
 // receive reads the connection. It tells whether anything happened.
 func (in *input) receive() bool {
 	if in.parse() {
@@ -116,7 +119,8 @@ func (in *input) receive() bool {
 	if in.ln == nil {
 		return false
 	}
-	n, err := in.ln.tryReadv(in.buf.Append(in.spans[:0], readSize))
+	bufs := in.buf.Append(in.spans[:0], in.want)
+	n, err := in.ln.tryReadv(bufs)
 	switch {
 	case err == errAgain:
 		return false
@@ -125,6 +129,7 @@ func (in *input) receive() bool {
 		return true
 	}
 	in.buf.Commit(n)
+	in.want, _ = nextRead(n, bufs)
 	in.parse()
 	return true
 }
@@ -344,7 +349,6 @@ func (in *input) waitWith(f func() error) {
 }
 
 func (in *input) waitConn(ln link) {
-	in.buf.Trim()
 	in.waits = true
 	if in.rcv.Unacked() {
 		in.timer.start(protocol.AckDelay, in.dry)

@@ -19,6 +19,9 @@ const (
 	// readSize is the most that one read of a pipe takes, in bytes.
 	readSize = 256 << 10
 
+	// smallRead is what a read asks for that is not expected to find more.
+	smallRead = 64 << 10
+
 	// watchDelay is how long an output must have been idle before a second goroutine waits for its acks.
 	watchDelay = 10 * time.Millisecond
 
@@ -47,6 +50,8 @@ type output struct {
 	watch    bool // watch is to read acks
 	watching bool // watch reads acks
 	starved  bool // the budget is used up: only acks help
+	dry      bool // the last read took all that the source had
+	want     int  // how much the next read asks for
 	srcEOF   bool
 	drain    drainClock
 }
@@ -60,6 +65,7 @@ func newOutput(set *Set, o *pb.Stdio, owner []byte, terminal bool) *output {
 	out := &output{
 		snd:      stdio.NewSender(ring, protocol.MaxChunk, o.Detached == pb.DetachedPolicy_DETACHED_POLICY_DROP_OLDEST),
 		terminal: terminal,
+		want:     smallRead,
 	}
 	out.init(set, o.Stream, owner)
 	out.pullFunc = func(uintptr) bool { return out.locked(out.pullReady) }
@@ -107,7 +113,7 @@ func (o *output) pump() {
 	o.mu.Lock()
 	defer o.unlock()
 	for !o.closed && !(o.srcEOF && o.snd.State() == stdio.SenderDone) {
-		moved := o.pull()
+		moved := !o.dry && o.pull()
 		moved = o.push() || moved
 		if o.short() {
 			moved = o.takeAcks() || moved
@@ -128,7 +134,7 @@ func (o *output) pull() bool {
 	if o.snd.State() == stdio.SenderDone {
 		return o.discardSource()
 	}
-	bufs := o.snd.Space(o.spans[:0], readSize)
+	bufs := o.snd.Space(o.spans[:0], o.want)
 	if len(bufs) == 0 {
 		o.starved = true
 		return false
@@ -136,8 +142,21 @@ func (o *output) pull() bool {
 	n, err := o.src.tryReadv(bufs)
 	if n > 0 {
 		o.snd.Filled(n)
+		o.want, o.dry = nextRead(n, bufs)
 	}
 	return o.pulled(err)
+}
+
+// nextRead says how much to ask for after a read of n bytes into bufs, and whether the source is likely to be dry now: then it is waited for at once, which tries
+// again anyway.
+func nextRead(n int, bufs [][]byte) (want int, dry bool) {
+	for _, b := range bufs {
+		n -= len(b)
+	}
+	if n < 0 {
+		return smallRead, true
+	}
+	return readSize, false
 }
 
 func (o *output) pulled(err error) bool {
@@ -279,7 +298,6 @@ func (o *output) waitWith(f func() error) {
 
 func (o *output) waitSource() {
 	o.beIdle()
-	o.snd.Trim()
 	src, ln := o.src, o.ln
 	o.unlock()
 	if ln != nil {
@@ -294,6 +312,7 @@ func (o *output) waitSource() {
 
 // The functions called when a descriptor is ready; they return true when pump has more to do than to wait for that one.
 func (o *output) pullReady() bool {
+	o.dry = false
 	if o.closed || !o.wantsSource() || o.ln != nil && o.snd.Unsent() {
 		return true
 	}

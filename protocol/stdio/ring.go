@@ -36,8 +36,11 @@ func (r *Ring) Room() int { return r.size - r.Len() }
 func (r *Ring) Append(dst [][]byte, want int) [][]byte {
 	want = min(want, r.Room())
 	pos := r.head + r.Len()
-	for i := 0; want > 0; i++ {
+	for i, had := 0, len(dst); want > 0; i++ {
 		if i == len(r.blocks) {
+			if want <= SmallBlockSize && len(dst) > had {
+				break // not worth a block of its own
+			}
 			b := r.pool.get(r.held, want)
 			if b == nil {
 				break
