@@ -26,8 +26,8 @@ func spawnOnce(tb testing.TB, n *Nursery, req *Request) {
 	c.PIDFD.Close()
 }
 
-func forkOnce(tb testing.TB) {
-	pid, err := syscall.ForkExec(program, []string{program}, &syscall.ProcAttr{Env: []string{boxPath}, Files: []uintptr{0, 1, 2}})
+func forkOnce(tb testing.TB, sys *syscall.SysProcAttr) {
+	pid, err := syscall.ForkExec(program, []string{program}, &syscall.ProcAttr{Env: []string{boxPath}, Files: []uintptr{0, 1, 2}, Sys: sys})
 	if err != nil {
 		tb.Error(err)
 		return
@@ -62,7 +62,7 @@ func BenchmarkExec(b *testing.B) {
 					box := newBox(b, boxOptions{user: v.user})
 					req.Init, req.Cgroup = box.init, box.cgroup
 				}
-				compare(b, workers, func() { forkOnce(b) }, func() { spawnOnce(b, n, &req) })
+				compare(b, workers, func() { forkOnce(b, nil) }, func() { spawnOnce(b, n, &req) })
 			})
 		}
 	}
@@ -87,4 +87,22 @@ func compare(b *testing.B, workers int, plain, spawn func()) {
 	b.ReportMetric(float64(s)/1e6, "spawn-ms")
 	b.ReportMetric(float64(s)/float64(p), "ratio")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkCgroup shows what it costs a plain fork to go into a container's cgroup: no part of this is the nursery's.
+func BenchmarkCgroup(b *testing.B) {
+	box := newBox(b, boxOptions{})
+	sys := &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(box.cgroup.Fd())}
+	compare(b, 1, func() { forkOnce(b, nil) }, func() { forkOnce(b, sys) })
+}
+
+// BenchmarkFull is an exec with all that Docker's default asks for.
+func BenchmarkFull(b *testing.B) {
+	n := startNursery(b, Config{})
+	box := newBox(b, boxOptions{})
+	req := box.in(program)
+	req.UID, req.GID, req.Groups = 1000, 1000, []uint32{10, 20}
+	req.Capabilities = &Capabilities{Bounding: 0xa80425fb}
+	req.NoNewPrivs, req.Keyring, req.Cwd = true, "_ses.bench", "/tmp"
+	compare(b, 1, func() { forkOnce(b, nil) }, func() { spawnOnce(b, n, &req) })
 }

@@ -150,9 +150,10 @@ mkdir bin dev dev/pts dev/shm proc sys tmp root old etc
 chmod 1777 tmp
 cp /bin/busybox bin/
 for a in sh cat ls sleep true false echo mkdir ln sha256sum id ps kill uname dd grep env mount tty stty readlink chmod umount find stat head wc printf mknod pidof; do ln -s busybox bin/$a; done
-touch dev/null dev/zero
+touch dev/null dev/zero dev/tty
 mount -o bind /dev/null dev/null
 mount -o bind /dev/zero dev/zero
+mount -o bind /dev/tty dev/tty
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 mount -t proc proc proc

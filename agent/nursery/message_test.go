@@ -4,6 +4,7 @@ package nursery
 
 import (
 	"bytes"
+	"embed"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -15,6 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+//go:embed testdata
+var golden embed.FS // in the binary, since it also runs in a guest
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
@@ -52,7 +56,7 @@ func TestGoldenMessages(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		want, err := os.ReadFile(path)
+		want, err := golden.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,7 +19,7 @@ import (
 const (
 	defaultBound = 10 * time.Second
 	// attempts is how many nursery processes a request may outlive before it is suspected of killing them.
-	attempts = 3
+	attempts = 5
 )
 
 // Config is what a Nursery needs.
