@@ -3,12 +3,14 @@
 package agent
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bellhop-vm/bellhop/agent/control"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -38,10 +40,20 @@ func kernelRelease() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-func (a *Agent) list() *pb.Response {
-	out := new(pb.Listed)
+// listPart is how many processes one answer of List holds. The largest description has some 600 bytes, so a part is far below any message limit.
+const listPart = 256
+
+// list answers in parts, since all processes together may be larger than a message.
+func (a *Agent) list(call *control.Call) (*pb.Response, error) {
+	part := new(pb.Listed)
 	for _, p := range a.table.All() {
-		out.Processes = append(out.Processes, p.Info())
+		if len(part.Processes) == listPart {
+			if err := call.Progress(&pb.Response{What: &pb.Response_Listed{Listed: part}}); err != nil {
+				return nil, fmt.Errorf("cannot send processes: %w", err)
+			}
+			part = new(pb.Listed)
+		}
+		part.Processes = append(part.Processes, p.Info())
 	}
-	return &pb.Response{What: &pb.Response_Listed{Listed: out}}
+	return &pb.Response{What: &pb.Response_Listed{Listed: part}}, nil
 }

@@ -37,7 +37,7 @@ func (a *Agent) Handle(ctx context.Context, call *control.Call) (*pb.Response, e
 	case *pb.Request_Delete:
 		return a.delete(ctx, call, op.Delete)
 	case *pb.Request_List:
-		return a.list(), nil
+		return a.list(call)
 	case *pb.Request_Attach:
 		return a.attach(ctx, call, op.Attach)
 	case *pb.Request_Detach:

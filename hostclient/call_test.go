@@ -117,7 +117,7 @@ func TestCancelWhileTheGuestReadsNothing(t *testing.T) {
 
 func TestManyCallers(t *testing.T) {
 	checkLeaks(t)
-	for _, limit := range []uint32{0, 4} {
+	for _, limit := range []uint32{0, protocol.MinStreams} {
 		t.Run(fmt.Sprint("streams ", limit), func(t *testing.T) {
 			g := newFakeGuest(t)
 			g.limits = &pb.Limits{MaxStreams: limit}

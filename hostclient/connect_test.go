@@ -55,7 +55,7 @@ func TestConnectGivesUp(t *testing.T) {
 		{name: "an endless hello", greet: raw(oversized + strings.Repeat("x", 5000)), check: says("4097 bytes")},
 		{name: "a hello that is no message", greet: raw("bellhop\x00\x00\x01\x00\x00\x00\x00\x00\x02\xff\xff"), check: says("hello")},
 		{name: "no instance", greet: raw("bellhop\x00\x00\x01\x00\x00\x00\x00\x00\x00"), check: is(protocol.ErrProtocol)},
-		{name: "too few streams", limits: &pb.Limits{MaxStreams: 3}, check: says("at least 4")},
+		{name: "too few streams", limits: &pb.Limits{MaxStreams: 3}, check: says("at least 8")},
 		{name: "a transport that is closed", dialError: net.ErrClosed, check: is(net.ErrClosed)},
 		{name: "a transport that can't", dialError: errors.ErrUnsupported, check: is(errors.ErrUnsupported)},
 	}
@@ -132,9 +132,9 @@ func TestConnectEndsWithItsContext(t *testing.T) {
 func TestLimitsOfTheGuest(t *testing.T) {
 	checkLeaks(t)
 	g := newFakeGuest(t)
-	g.limits = &pb.Limits{MaxMessage: 100, MaxStreams: 4}
+	g.limits = &pb.Limits{MaxMessage: protocol.MinMessage, MaxStreams: protocol.MinStreams}
 	c := connect(t, g, nil)
-	if err := c.Unmount(t.Context(), strings.Repeat("x", 101)); err == nil || !strings.Contains(err.Error(), "at most 100") {
+	if err := c.Unmount(t.Context(), strings.Repeat("x", protocol.MinMessage)); err == nil || !strings.Contains(err.Error(), "at most 65536") {
 		t.Errorf("a request above the guest's limit: %v; want an error that names the limit", err)
 	}
 	for range 10 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/bellhop-vm/bellhop/protocol"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -47,16 +48,30 @@ func (c *Client) List(ctx context.Context) ([]ProcessInfo, error) {
 	return infos, nil
 }
 
+// list collects the parts in which the guest answers. An answer that is repeated begins anew.
 func (c *Client) list(ctx context.Context, guest *instanceID) (*pb.Listed, error) {
-	var listed *pb.Listed
+	all := new(pb.Listed)
+	part := func(r *pb.Response) error {
+		listed := r.GetListed()
+		if listed == nil {
+			return errUnexpected
+		}
+		if len(all.Processes)+len(listed.Processes) > protocol.MaxProcesses {
+			return fmt.Errorf("%w: more than %d processes", protocol.ErrProtocol, protocol.MaxProcesses)
+		}
+		all.Processes = append(all.Processes, listed.Processes...)
+		return nil
+	}
 	err := c.call(ctx, operation{
-		what:    "list processes",
-		request: &pb.Request{Op: &pb.Request_List{List: &pb.List{}}},
-		repeat:  true,
-		guest:   guest,
-		result:  expect((*pb.Response).GetListed, &listed),
+		what:     "list processes",
+		request:  &pb.Request{Op: &pb.Request_List{List: &pb.List{}}},
+		repeat:   true,
+		guest:    guest,
+		sending:  func() { all.Processes = nil },
+		progress: part,
+		result:   part,
 	})
-	return listed, err
+	return all, err
 }
 
 // Mount describes a mount in the guest's own root, as mount(8) does.

@@ -18,8 +18,6 @@ import (
 )
 
 const (
-	// minStreams is what the client needs: one for its watch, one for a wait, and others for what is answered at once.
-	minStreams = 4
 
 	// maxIdle is how many streams are kept open between operations; more are closed.
 	maxIdle = 64
@@ -29,9 +27,6 @@ const (
 
 	// writeTimeout bounds a frame's way into the connection. A guest that takes nothing for so long is stuck, or paused.
 	writeTimeout = 10 * time.Second
-
-	// openTimeout bounds the guest's acknowledgement of a new stream; over it the session ends.
-	openTimeout = time.Minute
 )
 
 // errEnded is the cause of a session whose connection simply ended.
@@ -63,9 +58,6 @@ type session struct {
 func newSession(conn net.Conn, hello *pb.Hello, log *slog.Logger) (*session, error) {
 	limits := hello.GetLimits()
 	streams := bounded(limits.GetMaxStreams(), protocol.MaxStreams)
-	if streams < minStreams {
-		return nil, fmt.Errorf("the guest accepts %d streams at once, at least %d are needed", streams, minStreams)
-	}
 	s := &session{
 		filter:     framefilter.New(conn, framefilter.Host, framefilter.Limits{MaxStreams: streams}),
 		software:   hello.Software,
@@ -104,7 +96,7 @@ func muxConfig(log *slog.Logger) *yamux.Config {
 		KeepAliveInterval:      time.Hour, // unused, but checked
 		ConnectionWriteTimeout: writeTimeout,
 		MaxStreamWindowSize:    256 << 10, // yamux's least
-		StreamOpenTimeout:      openTimeout,
+		StreamOpenTimeout:      0,         // a paused machine acknowledges nothing; the operation has its own bound
 		StreamCloseTimeout:     cancelTimeout,
 		Logger:                 muxLogger{log},
 	}

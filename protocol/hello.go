@@ -76,7 +76,31 @@ func ReadHello(r io.Reader) (*pb.Hello, error) {
 	if err := h.UnmarshalVT(body); err != nil {
 		return nil, fmt.Errorf("cannot read hello: %w: %v", ErrProtocol, err)
 	}
+	if err := checkHello(h); err != nil {
+		return nil, fmt.Errorf("cannot read hello: %w", err)
+	}
 	return h, nil
+}
+
+// checkHello refuses what no honest peer says, and limits that would make work impossible.
+func checkHello(h *pb.Hello) error {
+	if n := len(h.Instance); n != 0 && n != InstanceSize {
+		return fmt.Errorf("%w: instance of %d bytes, must be %d", ErrProtocol, n, InstanceSize)
+	}
+	l := h.GetLimits()
+	for _, limit := range []struct {
+		name       string
+		got, least uint32
+	}{
+		{"max_message", l.GetMaxMessage(), MinMessage},
+		{"max_streams", l.GetMaxStreams(), MinStreams},
+		{"max_chunk", l.GetMaxChunk(), MinChunk},
+	} {
+		if limit.got != 0 && limit.got < limit.least {
+			return fmt.Errorf("%w: the peer's %s is %d, must be at least %d", ErrProtocol, limit.name, limit.got, limit.least)
+		}
+	}
+	return nil
 }
 
 // noEOF turns a clean end of file in the middle of something into io.ErrUnexpectedEOF.

@@ -21,6 +21,16 @@ const (
 	MaxRememberedDelete = 1024
 )
 
+// What a hello may not go below (SPEC 2).
+const (
+	MinMessage = 64 << 10
+	MinStreams = 8
+	MinChunk   = 4 << 10
+)
+
+// InstanceSize is the length of an instance in bytes.
+const InstanceSize = 16
+
 // The default bounds of SPEC 9.
 const (
 	HelloTimeout      = 10 * time.Second
