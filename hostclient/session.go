@@ -18,7 +18,6 @@ import (
 )
 
 const (
-
 	// maxIdle is how many streams are kept open between operations; more are closed.
 	maxIdle = 64
 
