@@ -18,6 +18,7 @@ import (
 	"github.com/bellhop-vm/bellhop/agent/cgroup"
 	"github.com/bellhop-vm/bellhop/agent/container"
 	"github.com/bellhop-vm/bellhop/agent/control"
+	"github.com/bellhop-vm/bellhop/agent/extruntime"
 	"github.com/bellhop-vm/bellhop/agent/nursery"
 	"github.com/bellhop-vm/bellhop/agent/pidfd"
 	"github.com/bellhop-vm/bellhop/agent/process"
@@ -95,8 +96,14 @@ func New(cfg Config) (*Agent, error) {
 	runtime := container.NewRuntime(container.Config{
 		StateDir: filepath.Join(cfg.StateDir, "containers"), Cgroups: tree, Waiter: waiter, Logger: cfg.Logger,
 	})
-	a := newAgent(cfg, &realTasks{runtime: runtime, tree: tree, spawner: n})
-	a.closing = []func() error{n.Close, tree.Close, waiter.Close}
+	runtimes, err := extruntime.New(extruntime.Config{
+		StateDir: filepath.Join(cfg.StateDir, "runtimes"), Cgroups: tree, Waiter: waiter, Logger: cfg.Logger, Exe: cfg.Exe,
+	})
+	if err != nil {
+		return nil, errors.Join(err, n.Close(), tree.Close(), waiter.Close())
+	}
+	a := newAgent(cfg, &realTasks{runtime: runtime, runtimes: runtimes, tree: tree, spawner: n})
+	a.closing = []func() error{runtimes.Close, n.Close, tree.Close, waiter.Close}
 	return a, nil
 }
 

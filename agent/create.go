@@ -42,8 +42,6 @@ func checkCreate(req *pb.Create) error {
 		return err
 	}
 	switch {
-	case req.Runtime != "":
-		return failure.New(errdefs.ErrNotImplemented, "external OCI runtimes are not supported")
 	case req.Wait && !req.Start:
 		return failure.Field("wait", "needs start")
 	}
@@ -175,7 +173,19 @@ func (m *making) exec() (execTask, error) {
 	if m.parent != nil {
 		in = m.parent.Task()
 	}
+	if err := checkExecRuntime(in, m.req.Runtime); err != nil {
+		return nil, err
+	}
 	return m.agent.tasks.Exec(in, spawn.Config{ID: m.req.Id, Process: m.req.GetExec().Process, Exited: m.process.Exited})
+}
+
+// checkExecRuntime refuses an exec by another runtime than its container's, whose it is unless something is said.
+func checkExecRuntime(in process.Task, runtime string) error {
+	external, ok := in.(interface{ RuntimePath() string })
+	if runtime == "" || ok && external.RuntimePath() == runtime {
+		return nil
+	}
+	return failure.Field("runtime", "%.256q is not the runtime of the exec's container", runtime)
 }
 
 func (m *making) connect(ctx context.Context, client control.Client) error {
@@ -200,7 +210,7 @@ func (m *making) container(ctx context.Context) error {
 			return failure.Step(err, "make stdio")
 		}
 	}
-	c, err := m.agent.tasks.Container(ctx, m.request)
+	c, err := m.agent.tasks.Container(ctx, m.req.Runtime, m.request)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (f *fakeTasks) task(exited func(process.Exit)) *fakeTask {
 	return &fakeTask{tasks: f, exited: exited, done: make(chan struct{})}
 }
 
-func (f *fakeTasks) Container(ctx context.Context, req *container.Request) (containerTask, error) {
+func (f *fakeTasks) Container(ctx context.Context, _ string, req *container.Request) (containerTask, error) {
 	if f.block != nil {
 		select {
 		case <-f.block:
@@ -264,7 +264,7 @@ func TestCreateRefuses(t *testing.T) {
 		{"unknown container", fakeExec("x", "nope"), errdefs.ErrNotFound},
 		{"no container", fakeExec("x", "sh"), errdefs.ErrInvalidArgument},
 		{"wait without start", &pb.Create{Id: "x", Wait: true}, errdefs.ErrInvalidArgument},
-		{"runtime", &pb.Create{Id: "x", Runtime: "/bin/runc"}, errdefs.ErrNotImplemented},
+		{"runtime of an exec", &pb.Create{Id: "x", Runtime: "/bin/runc", What: fakeExec("x", "").What}, errdefs.ErrInvalidArgument},
 		{"size", &pb.Create{Id: "x", Size: &pb.Size{Rows: 1 << 16}}, errdefs.ErrInvalidArgument},
 		{"connect timeout", &pb.Create{Id: "x", ConnectTimeoutMs: 60_001}, errdefs.ErrInvalidArgument},
 		{"short request id", &pb.Create{Id: "x", RequestId: []byte("short")}, errdefs.ErrInvalidArgument},

@@ -8,38 +8,47 @@ import (
 
 	"github.com/bellhop-vm/bellhop/agent/cgroup"
 	"github.com/bellhop-vm/bellhop/agent/container"
+	"github.com/bellhop-vm/bellhop/agent/extruntime"
 	"github.com/bellhop-vm/bellhop/agent/process"
 	"github.com/bellhop-vm/bellhop/agent/spawn"
 )
 
 // tasks makes what runs. Tests of the operations have one that runs nothing.
 type tasks interface {
-	// Container makes a container whose first process waits to be started. If it fails, nothing is left.
-	Container(ctx context.Context, req *container.Request) (containerTask, error)
+	// Container makes a container whose first process waits to be started, with the OCI runtime at the path if one is given. If it fails, nothing is left.
+	Container(ctx context.Context, runtime string, req *container.Request) (containerTask, error)
 
 	// Exec prepares a process that is not a container's first. In is its container's task, nil outside containers. If it fails, nothing is left.
 	Exec(in process.Task, cfg spawn.Config) (execTask, error)
 }
 
-// containerTask is a container's first process: a *container.Container.
+// containerTask is a container's first process: a *container.Container or an *extruntime.Container.
 type containerTask interface {
 	process.Task
 	Master() *os.File // gives the terminal to the caller; nil without
 }
 
-// execTask is another process: a *spawn.Task.
+// execTask is another process: a *spawn.Task or an *extruntime.Exec.
 type execTask interface {
 	process.Task
 	SetStdio(spawn.Stdio) // before Start
 }
 
 type realTasks struct {
-	runtime *container.Runtime
-	tree    *cgroup.Tree
-	spawner spawn.Spawner
+	runtime  *container.Runtime
+	runtimes *extruntime.Runtimes
+	tree     *cgroup.Tree
+	spawner  spawn.Spawner
 }
 
-func (t *realTasks) Container(ctx context.Context, req *container.Request) (containerTask, error) {
+func (t *realTasks) Container(ctx context.Context, runtime string, req *container.Request) (containerTask, error) {
+	if runtime != "" {
+		c, err := t.runtimes.Create(ctx, runtime, req)
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
+	}
 	c, err := t.runtime.Create(ctx, req)
 	if err != nil {
 		return nil, err
@@ -48,6 +57,13 @@ func (t *realTasks) Container(ctx context.Context, req *container.Request) (cont
 }
 
 func (t *realTasks) Exec(in process.Task, cfg spawn.Config) (execTask, error) {
+	if c, ok := in.(*extruntime.Container); ok {
+		task, err := c.Exec(cfg.ID, cfg.Process, cfg.Exited)
+		if err != nil {
+			return nil, err
+		}
+		return task, nil
+	}
 	cfg.Cgroups, cfg.Spawner = t.tree, t.spawner
 	if in != nil {
 		cfg.Container = in.(*container.Container)

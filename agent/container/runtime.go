@@ -55,10 +55,10 @@ type Request struct {
 // Create makes the container, whose first process then waits to be released by Start. If it fails, nothing is left. Libcontainer cannot be interrupted: the
 // context is looked at before and after.
 func (r *Runtime) Create(ctx context.Context, req *Request) (_ *Container, err error) {
-	if err := resolveUser(req.Spec); err != nil {
+	if err := ResolveUser(req.Spec); err != nil {
 		return nil, err
 	}
-	group, err := r.cfg.Cgroups.Make(cgroupName(req))
+	group, err := r.cfg.Cgroups.Make(req.CgroupName())
 	if err != nil {
 		return nil, err
 	}
@@ -73,16 +73,16 @@ func (r *Runtime) Create(ctx context.Context, req *Request) (_ *Container, err e
 	return c, nil
 }
 
-// cgroupName is the spec's path, beneath the agent's root also where it is absolute, or the id.
-func cgroupName(req *Request) string {
-	if p := req.Spec.Linux.CgroupsPath; p != "" {
+// CgroupName is the spec's path, beneath the agent's root also where it is absolute, or the id.
+func (r *Request) CgroupName() string {
+	if p := r.Spec.Linux.CgroupsPath; p != "" {
 		return p
 	}
-	return req.ID
+	return r.ID
 }
 
-// resolveUser puts numbers in the place of a user's name, and refuses a root that is not there.
-func resolveUser(spec *specs.Spec) error {
+// ResolveUser puts numbers in the place of a user's name, and refuses a root that is not there.
+func ResolveUser(spec *specs.Spec) error {
 	root, err := rootfs.Open(spec.Root.Path)
 	if err != nil {
 		return failure.Field("root.path", "%v", err)

@@ -15,6 +15,16 @@ func Number(name string) (int, bool) {
 	return 0, false
 }
 
+// Name gives the name of a limit by the kernel's number; empty if there is none.
+func Name(number int) string {
+	for _, l := range limits {
+		if l.number == number {
+			return l.name
+		}
+	}
+	return ""
+}
+
 var limits = [...]struct {
 	name   string
 	number int

@@ -23,7 +23,7 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 
 // newRequest checks p and makes the nursery's request, all but the files. What p leaves open is taken from the spec of the container, as runc does.
 func newRequest(p *pb.Process, c *container.Container) (*nursery.Request, error) {
-	if err := checkProcess(p); err != nil {
+	if err := CheckProcess(p); err != nil {
 		return nil, err
 	}
 	req := &nursery.Request{
@@ -42,7 +42,8 @@ func newRequest(p *pb.Process, c *container.Container) (*nursery.Request, error)
 	return req, nil
 }
 
-func checkProcess(p *pb.Process) error {
+// CheckProcess refuses what no process can be made of.
+func CheckProcess(p *pb.Process) error {
 	if p == nil {
 		return failure.Field("process", "missing")
 	}
@@ -70,43 +71,62 @@ func checkProcess(p *pb.Process) error {
 	return nil
 }
 
-// fillUser resolves the user and sets what depends on it: groups and HOME. It looks into the root only for what the request does not say.
+// fillUser resolves the user and sets what depends on it: groups and HOME.
 func fillUser(req *nursery.Request, p *pb.Process, c *container.Container) error {
+	id, err := Identify(p, func() (*rootfs.Dir, error) { return openRoot(c) })
+	if err != nil {
+		return err
+	}
+	req.UID, req.GID, req.Groups, req.Env = id.UID, id.GID, id.Groups, id.Env
+	if p.User != nil {
+		req.Umask = p.User.Umask
+	}
+	return nil
+}
+
+// Identity is who a process runs as, with the environment that follows from it.
+type Identity struct {
+	UID, GID uint32
+	Groups   []uint32
+	Env      []string // with PATH and HOME
+}
+
+// Identify resolves the user of p. It opens the root that the process will see only for what p does not say.
+func Identify(p *pb.Process, open func() (*rootfs.Dir, error)) (*Identity, error) {
 	u := p.User
 	if u == nil {
 		u = new(pb.User)
 	}
-	req.UID, req.GID, req.Groups, req.Umask = u.Uid, u.Gid, u.AdditionalGids, u.Umask
+	id := &Identity{UID: u.Uid, GID: u.Gid, Groups: u.AdditionalGids}
 	env, hasHome := environment(p.Env)
+	id.Env = env
 	if u.Username == "" && hasHome {
-		req.Env = env
-		return nil
+		return id, nil
 	}
-	root, err := openRoot(c)
+	root, err := open()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer root.Close()
 	home := ""
 	if u.Username != "" {
 		if u.Uid != 0 || u.Gid != 0 {
-			return failure.Field("process.user", "has a username, so uid and gid must be 0")
+			return nil, failure.Field("process.user", "has a username, so uid and gid must be 0")
 		}
 		found, err := root.LookupUser(u.Username)
 		if err != nil {
-			return failure.Step(err, "user %s", u.Username)
+			return nil, failure.Step(err, "user %s", u.Username)
 		}
-		req.UID, req.GID, home = found.UID, found.GID, found.Home
-		req.Groups = slices.Concat(found.Groups, u.AdditionalGids)
+		id.UID, id.GID, home = found.UID, found.GID, found.Home
+		id.Groups = slices.Concat(found.Groups, u.AdditionalGids)
 	}
 	if !hasHome {
 		if home == "" {
-			home = root.Home(req.UID)
+			home = root.Home(id.UID)
 		}
-		env = append(env, "HOME="+home)
+		id.Env = append(env, "HOME="+home)
 	}
-	req.Env = env
-	return nil
+	return id, nil
 }
 
 func openRoot(c *container.Container) (*rootfs.Dir, error) {
