@@ -187,7 +187,7 @@ func (cmd *Cmd) cleanUp(p *Process) error {
 	return err
 }
 
-// watch starts the goroutine that kills the process when the context ends, and ends StdinPipe when the process does. Wait joins it.
+// watch starts the goroutines that kill the process when the context ends, and end the pipes when the process does. Wait joins them.
 func (cmd *Cmd) watch() {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(cmd.ctx))
 	cmd.unwatch, cmd.watched = cancel, make(chan struct{})
@@ -197,6 +197,11 @@ func (cmd *Cmd) watch() {
 		_, _ = cmd.Process.WaitExit(ctx)
 		cmd.pipes.closeStdin()
 	}()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		cmd.endOutputs(ctx)
+	}()
 	go func() {
 		defer close(cmd.watched)
 		select {
@@ -205,7 +210,24 @@ func (cmd *Cmd) watch() {
 		case <-exited:
 		}
 		<-exited
+		<-ended
 	}()
+}
+
+// endOutputs gives the readers of StdoutPipe and StderrPipe the end of the file when all output is delivered, since they read to it before they call Wait. Where the output is
+// not whole they get the reason.
+func (cmd *Cmd) endOutputs(ctx context.Context) {
+	if len(cmd.pipes.outputs) == 0 {
+		return
+	}
+	_, err := cmd.Process.Wait(ctx)
+	if ctx.Err() != nil {
+		return // Wait is on its way, and closes them
+	}
+	if _, unknown := cmd.Process.knownExit(); unknown == nil {
+		err = cmd.Process.stdio.lost() // what else went wrong is for Wait to tell
+	}
+	cmd.pipes.closeOutputs(err)
 }
 
 func (cmd *Cmd) kill() {

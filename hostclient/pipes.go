@@ -23,8 +23,8 @@ func (cmd *Cmd) StdinPipe() (io.WriteCloser, error) {
 	return w, nil
 }
 
-// StdoutPipe gives a pipe from the command's standard output. It must be read to its end, or closed, for Wait to return, and unlike
-// with os/exec nothing is lost if Wait is called before that.
+// StdoutPipe gives a pipe from the command's standard output. Its end comes when [Process.Wait] would return: after the exit, with all output delivered. It must be read to
+// its end, or closed, for Wait to return, and unlike with os/exec nothing is lost if Wait is called before that.
 func (cmd *Cmd) StdoutPipe() (io.ReadCloser, error) {
 	if err := cmd.pipeable("Stdout", cmd.Stdout != nil); err != nil {
 		return nil, err
@@ -65,6 +65,10 @@ func (p *pipes) closeStdin() {
 // closeAll ends the pipes; readers get err, or the end of file if it is nil.
 func (p *pipes) closeAll(err error) {
 	p.closeStdin()
+	p.closeOutputs(err)
+}
+
+func (p *pipes) closeOutputs(err error) {
 	for _, w := range p.outputs {
 		w.CloseWithError(err)
 	}

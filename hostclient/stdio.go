@@ -112,6 +112,9 @@ func (s *stdio) finish(ctx context.Context, outputs []*pb.Output) error {
 	return err
 }
 
+// lost says why output is missing, nil if it is whole as far as is known.
+func (s *stdio) lost() error { return context.Cause(s.finishing) }
+
 func (s *stdio) currentGeneration(stream pb.Stream) uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

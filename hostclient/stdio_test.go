@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -93,6 +94,28 @@ func TestCmdPipes(t *testing.T) {
 }
 
 // A caller that closes the pipe of an output wants no more of it, which is no error.
+// TestCmdReadToTheEnd reads the output to its end before it calls Wait, as one does with os/exec.
+func TestCmdReadToTheEnd(t *testing.T) {
+	checkLeaks(t)
+	g := newFakeGuest(t)
+	serveStdio(g, speak("all of it", "", 3))
+	c := connect(t, g, nil)
+	cmd := c.Command(t.Context(), "speak")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := io.ReadAll(stdout); string(out) != "all of it" || err != nil {
+		t.Errorf("stdout gave %q, %v; want it whole", out, err)
+	}
+	if err := cmd.Wait(); ShellCode(err) != 3 {
+		t.Errorf("Wait() = %v; want exit status 3", err)
+	}
+}
+
 func TestCmdClosedStdoutPipe(t *testing.T) {
 	checkLeaks(t)
 	g := newFakeGuest(t)
@@ -182,6 +205,8 @@ func TestReattachOnTheGuestsWord(t *testing.T) {
 	checkLeaks(t)
 	g := newFakeGuest(t)
 	goOn := make(chan struct{})
+	goOnce := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(goOnce)
 	serveStdio(g, func(s *fakeStdio) *pb.Exited {
 		<-goOn
 		return speak("late", "", 0)(s)
@@ -198,7 +223,7 @@ func TestReattachOnTheGuestsWord(t *testing.T) {
 		<-c.ctx.Done()
 		return true
 	}
-	c := connect(t, g, nil)
+	c := connect(t, g, &Config{Logger: testLogger(t)})
 	var stdout bytes.Buffer
 	cfg := sleeper("web")
 	cfg.Stdout = &stdout
@@ -207,7 +232,13 @@ func TestReattachOnTheGuestsWord(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "attached again", func() bool { return g.table.times("attach") > 0 })
-	close(goOn)
+	eventually(t, "taken all that was told", func() bool { return len(p.stdio.told) == 0 })
+	for range 10 { // time for an Attach that should not be
+		if err := c.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	goOnce()
 	if _, err := p.Wait(t.Context()); err != nil || stdout.String() != "late" {
 		t.Errorf("Wait() = %v, output %q; want no error and %q", err, stdout.String(), "late")
 	}
