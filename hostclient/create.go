@@ -197,17 +197,23 @@ func (p *Process) performCreate(ctx context.Context, op operation) error {
 			})
 		})
 	}
-	result := op.result
-	op.progress = skipDialing(op.progress, expectStreams)
-	op.result = func(r *pb.Response) error {
-		expectStreams() // the answer to a repeat does without "dialing"
-		select {
-		case <-arrived:
-			return result(r)
-		case <-ctx.Done():
-			return context.Cause(ctx)
+	// What comes after "dialing" is handled when the streams are there: the guest may be faster than this side's own bookkeeping of them.
+	afterArrival := func(handle func(*pb.Response) error) func(*pb.Response) error {
+		return func(r *pb.Response) error {
+			expectStreams() // the answer to a repeat does without "dialing"
+			select {
+			case <-arrived:
+				return handle(r)
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 		}
 	}
+	if op.progress != nil {
+		op.progress = afterArrival(op.progress)
+	}
+	op.progress = skipDialing(op.progress, expectStreams)
+	op.result = afterArrival(op.result)
 	return p.client.call(ctx, op)
 }
 

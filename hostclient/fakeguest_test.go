@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"strconv"
@@ -240,4 +241,9 @@ func connect(t testing.TB, g *fakeGuest, cfg *Config) *Client {
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// testLogger shows what the client logs with a test that fails.
+func testLogger(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

@@ -45,6 +45,9 @@ func (f *fakeTable) exit(id string, e *pb.Exited) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := f.processes[id]
+	if p == nil {
+		return // deleted
+	}
 	p.info.State, p.info.Exited = pb.State_STATE_EXITED, e
 	f.wake()
 }
