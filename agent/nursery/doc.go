@@ -7,5 +7,6 @@
 // Nothing that a container does stops the agent: no Go thread ever joins a namespace, and no fork lock is held while a process that a container can see, stop or freeze is prepared.
 // When the nursery dies, is stopped or wedges, it is killed and made again; a page shared with it says exactly which process it forked last, so no process is lost and none starts twice.
 //
-// Beside request.h, which lays down the message, the C files are: nursery.c (the process), child.c and its kin (what the fork does, in this order).
+// Beside request.h, which lays down the message, the C files are: nursery.c (the process), slim.c (what keeps a fork of it cheap), child.c and the files beneath it (what the fork does,
+// without libc).
 package nursery

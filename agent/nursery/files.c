@@ -1,11 +1,13 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/stat.h>
-#include <sys/sysmacros.h>
+#include <sys/stat.h>
 
 #include "child.h"
 #include "sys.h"
+
+/* The device number of /dev/null, 1:3. On 64-bit architectures libc's struct stat is the kernel's. */
+enum { NULL_DEVICE = 1 << 8 | 3 };
 
 /* place puts a file where the child shall have it. */
 static void place(int fd, int at, int flags)
@@ -31,29 +33,23 @@ void child_close(void)
 	child_must(STEP_STDIO, sys(SYS_close_range, CHILD_REPLY + 1, ~0U, 0));
 }
 
-/* status_of is statx(2), whose layout is the same everywhere. */
-static long status_of(int fd, const char *path, int flags, struct statx *st)
+static int is_null(const struct stat *st)
 {
-	return sys(SYS_statx, fd, path, flags, STATX_TYPE | STATX_UID, st);
-}
-
-static int is_null(const struct statx *st)
-{
-	return (st->stx_mode & S_IFMT) == S_IFCHR && st->stx_rdev_major == 1 && st->stx_rdev_minor == 3;
+	return S_ISCHR(st->st_mode) && st->st_rdev == NULL_DEVICE;
 }
 
 /* open_null opens the container's /dev/null for reading and writing, or gives an error. What else may stand in its place is looked at, but not opened. */
 static long open_null(void)
 {
-	struct statx st;
+	struct stat st;
 	long fd;
 
-	if (status_of(AT_FDCWD, "/dev/null", AT_SYMLINK_NOFOLLOW, &st) < 0 || !is_null(&st))
+	if (sys(SYS_newfstatat, AT_FDCWD, "/dev/null", &st, AT_SYMLINK_NOFOLLOW) < 0 || !is_null(&st))
 		return -ENOENT;
 	fd = sys(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-	if (status_of(fd, "", AT_EMPTY_PATH, &st) == 0 && is_null(&st) && sys(SYS_fcntl, fd, F_SETFL, 0) == 0)
+	if (sys(SYS_fstat, fd, &st) == 0 && is_null(&st) && sys(SYS_fcntl, fd, F_SETFL, 0) == 0)
 		return fd;
 	sys(SYS_close, fd);
 	return -ENOENT;
@@ -78,12 +74,12 @@ void child_null(const struct request *r)
 /* child_owner gives stdio to the user, so that /dev/stdout and a terminal can be opened again. Only the uid: a mount may want its own gid. */
 void child_owner(const struct request *r)
 {
-	struct statx st;
+	struct stat st;
 	long i, err;
 
 	for (i = 0; i < 3; i++) {
-		child_must(STEP_OWNER, status_of(i, "", AT_EMPTY_PATH, &st));
-		if (st.stx_uid == r->uid || is_null(&st))
+		child_must(STEP_OWNER, sys(SYS_fstat, i, &st));
+		if (st.st_uid == r->uid || is_null(&st))
 			continue;
 		err = sys(SYS_fchown, i, r->uid, -1);
 		/* EPERM and EINVAL: the owner has no number in this user namespace. EROFS: a read-only /dev. The process can use what it has all the same. */

@@ -21,6 +21,7 @@
 
 #include "child.h"
 #include "request.h"
+#include "slim.h"
 #include "sys.h"
 
 enum {
@@ -38,12 +39,15 @@ struct order {
 	int files[REQUEST_FILES_MAX];
 };
 
-static struct entry *ledger;
-static int own;  /* pidfd of this process, by which it comes back to its own pid namespace */
-static int away; /* children go to another pid namespace */
-static int score; /* fd of this process' oom_score_adj */
-static int own_score;
-static char buffer[REQUEST_INLINE_MAX] __attribute__((aligned(4096)));
+/* All variables that a child needs are here, so that slim can leave the others out. */
+static struct {
+	char buffer[REQUEST_INLINE_MAX];
+	struct entry *ledger;
+	int own;   /* pidfd of this process, by which it comes back to its own pid namespace */
+	int away;  /* children go to another pid namespace */
+	int score; /* fd of this process' oom_score_adj */
+	int own_score;
+} self __attribute__((aligned(4096)));
 
 static void setup_signals(void)
 {
@@ -71,10 +75,10 @@ static void setup_score(void)
 {
 	char text[16] = { 0 };
 
-	score = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
-	if (score < 0 || read(score, text, sizeof text - 1) <= 0)
+	self.score = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+	if (self.score < 0 || read(self.score, text, sizeof text - 1) <= 0)
 		_exit(EXIT_SETUP);
-	own_score = atoi(text);
+	self.own_score = atoi(text);
 }
 
 /* setup gives the process what its children shall inherit, and nothing else. Fds 0 to 2 are /dev/null from the start. */
@@ -87,15 +91,16 @@ static void setup(void)
 	setup_signals();
 	setup_affinity();
 	umask(022);
-	ledger = mmap(NULL, LEDGER_ENTRIES * sizeof *ledger, PROT_READ | PROT_WRITE, MAP_SHARED, NURSERY_LEDGER, 0);
-	if (ledger == MAP_FAILED || madvise(ledger, LEDGER_ENTRIES * sizeof *ledger, MADV_DONTFORK) != 0 || chdir("/") != 0 || syscall(SYS_setgroups, 0, NULL) != 0)
+	self.ledger = mmap(NULL, LEDGER_ENTRIES * sizeof *self.ledger, PROT_READ | PROT_WRITE, MAP_SHARED, NURSERY_LEDGER, 0);
+	if (self.ledger == MAP_FAILED || madvise(self.ledger, LEDGER_ENTRIES * sizeof *self.ledger, MADV_DONTFORK) != 0 || chdir("/") != 0 || syscall(SYS_setgroups, 0, NULL) != 0)
 		_exit(EXIT_SETUP);
 	if (syscall(SYS_close_range, NURSERY_LEDGER, ~0U, 0) != 0)
 		_exit(EXIT_SETUP);
-	own = syscall(SYS_pidfd_open, getpid(), 0); /* close-on-exec by itself */
-	if (own < 0)
+	self.own = syscall(SYS_pidfd_open, getpid(), 0); /* close-on-exec by itself */
+	if (self.own < 0)
 		_exit(EXIT_SETUP);
 	setup_score();
+	slim(&self, sizeof self);
 }
 
 /* take_files collects the file descriptors of a message. */
@@ -118,7 +123,7 @@ static void take_files(struct msghdr *msg, struct order *o)
 static void receive(struct order *o)
 {
 	char control[CMSG_SPACE(sizeof(int) * REQUEST_FILES_MAX)] __attribute__((aligned(8)));
-	struct iovec iov = { .iov_base = buffer, .iov_len = sizeof buffer };
+	struct iovec iov = { .iov_base = self.buffer, .iov_len = sizeof self.buffer };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
 	ssize_t n;
 
@@ -130,7 +135,7 @@ static void receive(struct order *o)
 	if (n < (ssize_t)sizeof(struct request) || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
 		_exit(EXIT_PROTOCOL);
 	take_files(&msg, o);
-	o->request = (struct request *)buffer;
+	o->request = (struct request *)self.buffer;
 	o->size = n;
 	o->mapping = NULL;
 	if (o->count != 1 + __builtin_popcount(o->request->files & FILE_ALL))
@@ -171,7 +176,7 @@ static int file(const struct order *o, uint32_t bit)
 /* refuse notes that a request has failed before there was a child. The agent looks when it sees the end of the reply. */
 static void refuse(const struct order *o, int err, uint32_t step)
 {
-	struct entry *e = &ledger[o->request->entry % LEDGER_ENTRIES];
+	struct entry *e = &self.ledger[o->request->entry % LEDGER_ENTRIES];
 
 	e->step = step;
 	__atomic_store_n(&e->error, err, __ATOMIC_RELEASE);
@@ -183,17 +188,17 @@ static int set_score(int adj)
 	char text[16];
 	int n = snprintf(text, sizeof text, "%d", adj);
 
-	return pwrite(score, text, n, 0) == n ? 0 : errno;
+	return pwrite(self.score, text, n, 0) == n ? 0 : errno;
 }
 
 /* aim makes the pid namespace of the container, or this process' own, that of the next child. It returns 0 or an errno. */
 static int aim(int init)
 {
-	if (init < 0 && !away)
+	if (init < 0 && !self.away)
 		return 0;
-	if (setns(init < 0 ? own : init, CLONE_NEWPID) != 0)
+	if (setns(init < 0 ? self.own : init, CLONE_NEWPID) != 0)
 		return errno;
-	away = init >= 0;
+	self.away = init >= 0;
 	return 0;
 }
 
@@ -217,7 +222,7 @@ static void make(const struct order *o)
 {
 	struct request *r = o->request;
 	struct child_files files = { .reply = o->files[0], .init = file(o, FILE_INIT), .stdio = { file(o, FILE_STDIN), file(o, FILE_STDOUT), file(o, FILE_STDERR) } };
-	int foreign = r->oom_score_adj != own_score;
+	int foreign = r->oom_score_adj != self.own_score;
 	long pid;
 	int err = aim(files.init);
 
@@ -230,13 +235,13 @@ static void make(const struct order *o)
 		refuse(o, err, STEP_OOM_SCORE);
 		return;
 	}
-	pid = fork_child(&ledger[r->entry], file(o, FILE_CGROUP));
+	pid = fork_child(&self.ledger[r->entry], file(o, FILE_CGROUP));
 	if (pid == 0)
 		child_main(r, &files);
 	if (pid < 0)
 		refuse(o, -pid, STEP_FORK);
 	if (foreign)
-		set_score(own_score);
+		set_score(self.own_score);
 }
 
 /* fulfil makes the process that a request asks for. */
@@ -261,7 +266,7 @@ static void forget(struct order *o, uint32_t received)
 		close(o->files[i]);
 	if (o->mapping != NULL)
 		munmap(o->mapping, o->size);
-	explicit_bzero(buffer, received);
+	explicit_bzero(self.buffer, received);
 }
 
 static _Noreturn void nursery_main(void)

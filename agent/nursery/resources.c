@@ -74,7 +74,7 @@ static long write_label(int attr, const char *path, const char *text, size_t n)
 }
 
 /* label_apparmor asks for a change of profile at execve. Kernels with several security modules have a file for each; older ones one for all. */
-static void label_apparmor(int attr, const char *profile)
+static __attribute__((noinline)) void label_apparmor(int attr, const char *profile)
 {
 	char text[4096] = "exec ";
 	size_t head = text_length(text), n = text_length(profile);
