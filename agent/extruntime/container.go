@@ -85,7 +85,7 @@ func (c *Container) create(ctx context.Context, req *container.Request) error {
 		return failure.Step(c.blame(err), "runtime create")
 	}
 	c.stopOOM = c.group.WatchOOM(req.OOM)
-	c.watch(c.init, req.Exited)
+	c.watch(c.init, 0, req.Exited)
 	if c.master != nil && req.Size != nil { // in case that the runtime knows no consoleSize
 		if err := process.SetSize(c.master, req.Size); err != nil {
 			return err
@@ -104,12 +104,11 @@ func (c *Container) blame(err error) error {
 	return blame(err, root, c.spec.Process)
 }
 
-// watch follows a process of the container, and tells its end.
-func (c *Container) watch(w *ward, exited func(process.Exit)) {
-	before := c.group.OOMKills()
+// watch follows a process of the container, and tells its end. ooms is how many had been killed for lack of memory before it began.
+func (c *Container) watch(w *ward, ooms uint64, exited func(process.Exit)) {
 	c.runtimes.begin(w, func() {
 		w.follow(func(e process.Exit) {
-			e.OOMKilled = e.Signal == unix.SIGKILL && c.group.OOMKills() > before
+			e.OOMKilled = e.Signal == unix.SIGKILL && c.group.OOMKills() > ooms
 			exited(e)
 		}, func() {
 			c.runtimes.cfg.Logger.Error("a process has lost its keeper and is killed", "container", c.id, "pid", w.pid)

@@ -80,10 +80,12 @@ func (e *keeperError) Unwrap() error { return e.errno }
 func (k *keeper) next(kind uint32) (event, *os.File, error) {
 	var b [eventSize + 1]byte // one more, so that a longer message is noticed
 	n, files, err := receive(k.socket, b[:])
-	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET):
 		return event{}, nil, errKeeperGone
-	}
-	if err != nil {
+	case err != nil && k.isClosed():
+		return event{}, nil, os.ErrClosed
+	case err != nil:
 		return event{}, nil, fmt.Errorf("cannot hear the keeper: %w", err)
 	}
 	e, err := parseEvent(b[:n])

@@ -68,6 +68,7 @@ func (t *Exec) SetStdio(s spawn.Stdio) { t.stdio = s }
 
 // Start has the runtime execute the process and waits until it has.
 func (t *Exec) Start(ctx context.Context, size *pb.Size) (int, error) {
+	ooms := t.c.group.OOMKills()
 	w, master, err := t.exec(ctx, size)
 	if err != nil {
 		return 0, err
@@ -80,7 +81,7 @@ func (t *Exec) Start(ctx context.Context, size *pb.Size) (int, error) {
 	t.mu.Lock()
 	t.ward = w
 	t.mu.Unlock()
-	t.c.watch(w, t.exited)
+	t.c.watch(w, ooms, t.exited)
 	return w.pid, nil
 }
 
@@ -168,20 +169,25 @@ func (t *Exec) SignalAll(syscall.Signal) error {
 	return failure.New(errdefs.ErrInvalidArgument, "process %s has no cgroup of its own: signal its container", t.id)
 }
 
-// Delete ends the process and waits for its end. Descendants that live on are the container's; they are not named.
+// Delete ends the process and waits for its end, and names the descendants that live on in the container.
 func (t *Exec) Delete(ctx context.Context, kill bool) ([]*pb.Holder, error) {
 	w := t.started()
 	if w == nil {
 		return nil, nil
 	}
+	var family *spawn.Family
 	if kill {
+		if pids, err := t.c.group.PIDs(); err == nil {
+			family = spawn.FindFamily(w.pid, pids)
+			defer family.Close()
+		}
 		if err := w.signal(unix.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return nil, fmt.Errorf("cannot kill: %w", err)
 		}
 	}
 	select {
 	case <-w.done:
-		return nil, nil
+		return family.Survivors(), nil
 	case <-ctx.Done():
 		return nil, failure.Step(ctx.Err(), "wait for the killed process")
 	}

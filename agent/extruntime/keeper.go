@@ -25,8 +25,9 @@ type keeper struct {
 	socket *os.File      // events come here; close ends them
 	reaped chan struct{} // closed when the process has been reaped
 
-	mu    sync.Mutex
-	pidfd *os.File // nil when the process has been reaped
+	mu     sync.Mutex
+	pidfd  *os.File // nil when the process has been reaped
+	closed bool     // the socket is
 }
 
 // environment is what runtimes are run with: nothing of the agent's.
@@ -100,8 +101,19 @@ func (k *keeper) kill() {
 	}
 }
 
-// close ends the events. The keeper itself ends with its process.
-func (k *keeper) close() { _ = k.socket.Close() }
+// close ends the events: next gives os.ErrClosed. The keeper itself ends with its process.
+func (k *keeper) close() {
+	k.mu.Lock()
+	k.closed = true
+	k.mu.Unlock()
+	_ = k.socket.Close()
+}
+
+func (k *keeper) isClosed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.closed
+}
 
 // await waits for the command's end. The context kills the command, and is then the error if that ended it; an *exitError is that of a command that failed.
 func (k *keeper) await(ctx context.Context) error {

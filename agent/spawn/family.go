@@ -17,9 +17,9 @@ import (
 // maxFamily bounds the descendants that are looked at: each holds a file descriptor for a moment.
 const maxFamily = 256
 
-// family is a process's descendants as they were before it was killed. Afterwards they are the container's init's children and nothing tells
+// Family is a process's descendants as they were before it was killed. Afterwards they are the container's init's children and nothing tells
 // whose they were.
-type family struct {
+type Family struct {
 	members []member
 }
 
@@ -28,34 +28,25 @@ type member struct {
 	pidfd  int
 }
 
-// family finds the descendants: those in the session that the process began, and those whose ancestor it is. A daemon that left both is missed.
-func (t *Task) family() *family {
-	t.mu.Lock()
-	child := t.child
-	t.mu.Unlock()
-	if child == nil {
-		return nil
-	}
-	pids, err := t.cfg.Container.PIDs()
-	if err != nil {
-		return nil
-	}
+// FindFamily finds the descendants of leader among the processes of its container: those in the session that it began, and those whose ancestor it is. A daemon that left both is
+// missed. The caller closes it.
+func FindFamily(leader int, pids []int) *Family {
 	stats := make(map[int]stat, len(pids))
 	for _, pid := range pids {
 		if s, err := readStat(pid); err == nil {
 			stats[pid] = s
 		}
 	}
-	f := new(family)
+	f := new(Family)
 	for pid, s := range stats {
-		if pid != child.PID && len(f.members) < maxFamily && (s.session == child.PID || descends(pid, child.PID, stats)) {
+		if pid != leader && len(f.members) < maxFamily && (s.session == leader || descends(pid, leader, stats)) {
 			f.add(pid, s)
 		}
 	}
 	return f
 }
 
-func (f *family) add(pid int, s stat) {
+func (f *Family) add(pid int, s stat) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return
@@ -66,8 +57,8 @@ func (f *family) add(pid int, s stat) {
 	})
 }
 
-// survivors names those that still live, and closes the pidfds.
-func (f *family) survivors() []*pb.Holder {
+// Survivors names those that still live. A nil Family has none.
+func (f *Family) Survivors() []*pb.Holder {
 	if f == nil {
 		return nil
 	}
@@ -76,9 +67,19 @@ func (f *family) survivors() []*pb.Holder {
 		if unix.PidfdSendSignal(m.pidfd, 0, nil, 0) == nil {
 			alive = append(alive, m.holder)
 		}
-		_ = unix.Close(m.pidfd)
 	}
 	return alive
+}
+
+// Close closes what Family holds of its members. It may be called on nil.
+func (f *Family) Close() {
+	if f == nil {
+		return
+	}
+	for _, m := range f.members {
+		_ = unix.Close(m.pidfd)
+	}
+	f.members = nil
 }
 
 // stat is what is used of /proc/PID/stat, proc(5).

@@ -180,9 +180,10 @@ func (t *Task) Delete(ctx context.Context, kill bool) ([]*pb.Holder, error) {
 	if t.group != nil {
 		return nil, t.deleteGroup(ctx)
 	}
-	var family *family
+	var family *Family
 	if kill {
 		family = t.family()
+		defer family.Close()
 		if err := t.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) && !errdefs.IsFailedPrecondition(err) {
 			return nil, fmt.Errorf("cannot kill: %w", err)
 		}
@@ -190,7 +191,7 @@ func (t *Task) Delete(ctx context.Context, kill bool) ([]*pb.Holder, error) {
 	if err := t.wait(ctx); err != nil {
 		return nil, err
 	}
-	return family.survivors(), nil
+	return family.Survivors(), nil
 }
 
 func (t *Task) deleteGroup(ctx context.Context) error {
@@ -204,6 +205,21 @@ func (t *Task) deleteGroup(ctx context.Context) error {
 		return failure.Step(err, "wait for the cgroup to be empty")
 	}
 	return t.group.Remove()
+}
+
+// family finds the descendants of a process in a container.
+func (t *Task) family() *Family {
+	t.mu.Lock()
+	child := t.child
+	t.mu.Unlock()
+	if child == nil {
+		return nil
+	}
+	pids, err := t.cfg.Container.PIDs()
+	if err != nil {
+		return nil
+	}
+	return FindFamily(child.PID, pids)
 }
 
 // wait waits until the process, if it ever was, is reaped.
