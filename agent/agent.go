@@ -48,7 +48,7 @@ type Config struct {
 type Timeline struct {
 	Init   time.Duration // PID 1's first instruction
 	Main   time.Duration // the agent's main
-	Listen time.Duration // the control port listens
+	Listen time.Duration // the control port listens; zero: when Serve begins
 }
 
 // The errors with which Serve ends when a client asked the guest to.
@@ -67,10 +67,11 @@ type Agent struct {
 	budget  *relay.Budget
 	tasks   tasks
 
-	ending   chan error // the first Shutdown's error; holds at most one
-	closing  []func() error
-	helloNow sync.Once
-	hello    time.Duration // when the first hello was sent
+	ending    chan error // the first Shutdown's error; holds at most one
+	closing   []func() error
+	listenNow sync.Once
+	helloNow  sync.Once
+	hello     time.Duration // when the first hello was sent
 }
 
 // New makes an Agent with its waiter and its nursery. Close must follow.
@@ -134,6 +135,11 @@ func memory() uint64 {
 // Serve serves control connections until the context ends, which gives nil, a client asks for the end of the guest, which gives ErrPowerOff or ErrReboot, or the listener
 // fails. It closes the listener and joins the connections; processes live on.
 func (a *Agent) Serve(ctx context.Context, l net.Listener) error {
+	a.listenNow.Do(func() {
+		if a.cfg.Timeline.Listen == 0 {
+			a.cfg.Timeline.Listen = bootTime()
+		}
+	})
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {

@@ -31,6 +31,10 @@ type Result struct {
 	Instance [16]byte
 
 	Timeline Timeline
+
+	// Modules is closed when the modules of the initramfs are loaded, as far
+	// as they can be. Who needs a device or an address family waits for it.
+	Modules <-chan struct{}
 }
 
 // Timeline has moments of the boot as times on CLOCK_BOOTTIME; zero is unknown.
@@ -74,7 +78,8 @@ func serviceSteps(cgroups bool) []step {
 	return steps
 }
 
-// Guest boots the guest of the agent that parent forked. level is set to what
+// Guest boots the guest of the agent that parent forked. It returns when all is
+// done but the loading of modules, see Result. level is set to what
 // the kernel command line asks for. What does not work is a warning in log; an
 // error means that the agent cannot live here. mainStart is when main began, by Now.
 func Guest(parent *pid1.Parent, mainStart time.Duration, log *slog.Logger, level *slog.LevelVar) (*Result, error) {
@@ -95,14 +100,13 @@ func Guest(parent *pid1.Parent, mainStart time.Duration, log *slog.Logger, level
 	level.Set(cfg.LogLevel)
 	parent.SetEnding(cfg.Ending)
 
-	r := &Result{Config: cfg, PID1: true, Timeline: Timeline{Init: parent.Start(), Main: mainStart}}
 	loaded := make(chan struct{})
+	r := &Result{Config: cfg, PID1: true, Timeline: Timeline{Init: parent.Start(), Main: mainStart}, Modules: loaded}
 	go func() {
 		defer close(loaded)
 		loadModules(ModuleList, loadModule, warn)
 	}()
 	r.run(guestSteps(), warn)
-	<-loaded
 	r.Timeline.Booted = bootTime()
 	return r, nil
 }
@@ -111,7 +115,9 @@ func Guest(parent *pid1.Parent, mainStart time.Duration, log *slog.Logger, level
 // nothing of the machine but the cgroup in which the agent was started and,
 // without cgroups, not even that.
 func Service(cfg Config, cgroups bool, mainStart time.Duration, log *slog.Logger) *Result {
-	r := &Result{Config: cfg, Timeline: Timeline{Main: mainStart}}
+	loaded := make(chan struct{})
+	close(loaded) // modules are the other init's business
+	r := &Result{Config: cfg, Timeline: Timeline{Main: mainStart}, Modules: loaded}
 	r.run(serviceSteps(cgroups), func(err error) { log.Warn(err.Error()) })
 	r.Timeline.Booted = bootTime()
 	return r

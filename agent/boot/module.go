@@ -64,9 +64,13 @@ func parseModuleList(r io.Reader) ([]string, error) {
 	return paths, lines.Err()
 }
 
-// loadModule loads the uncompressed module at path. One that is loaded already,
-// or is built in, is no error.
+// loadModule loads the uncompressed module at path. One that is loaded already
+// is no error; PID 1 has given them a head start, and for one that is being
+// loaded the kernel waits.
 func loadModule(path string) error {
+	if isLive(path) {
+		return nil
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return errors.Unwrap(err) // the caller names the path
@@ -77,4 +81,12 @@ func loadModule(path string) error {
 		return nil
 	}
 	return err
+}
+
+// isLive says whether the kernel has the module at path. It saves the kernel
+// from reading and checking it to find out.
+func isLive(path string) bool {
+	name, _, _ := strings.Cut(filepath.Base(path), ".")
+	state, err := os.ReadFile(filepath.Join("/sys/module", strings.ReplaceAll(name, "-", "_"), "initstate"))
+	return err == nil && string(state) == "live\n"
 }

@@ -10,6 +10,7 @@
 // never returns.
 
 #define _GNU_SOURCE
+#include "modules.h"
 #include "pid1.h"
 
 #include <errno.h>
@@ -227,16 +228,15 @@ static void __attribute__((noreturn)) supervise(pid_t agent, const sigset_t *all
 {
 	int status = 0;
 
-	for (;;) {
-		int sig = sigwaitinfo(all, NULL);
+	// First, since the first run has left a child whose SIGCHLD may be past.
+	while (!reap(agent, &status)) {
+		int sig;
 
-		if (sig < 0)
-			continue;
-		if (sig != SIGCHLD)
-			kill(agent, sig);
-		else if (reap(agent, &status))
-			finish(status, bellhop_pid1_shared->ending);
+		while ((sig = sigwaitinfo(all, NULL)) != SIGCHLD)
+			if (sig > 0)
+				kill(agent, sig);
 	}
+	finish(status, bellhop_pid1_shared->ending);
 }
 
 // become_agent makes the forked child an ordinary process with a name of its
@@ -314,6 +314,7 @@ __attribute__((constructor(101))) static void pid1(int argc, char **argv, char *
 		rootfs = on_rootfs();
 		if (rootfs)
 			move_root();
+		bellhop_start_loading_modules();
 		run_sealed(start_ns, rootfs);
 		_exit(1);
 	}

@@ -11,6 +11,7 @@
 // process the package does nothing.
 //
 // PID 1 has its root moved so that pivot_root(2) works, and mounts nothing else.
+// It begins to load the kernel modules, which package boot completes.
 package pid1
 
 // #include "pid1.h"

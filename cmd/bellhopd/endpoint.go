@@ -18,7 +18,8 @@ import (
 
 // endpoint is how the agent reaches its host and is reached by it.
 type endpoint struct {
-	listener net.Listener // of control connections; its owner closes it
+	// listen opens the listener of control connections, which its caller closes.
+	listen func() (net.Listener, error)
 
 	// allow says why a peer of the listener is refused, or nil.
 	allow func(peer net.Addr) error
@@ -27,8 +28,19 @@ type endpoint struct {
 	dial func(ctx context.Context, port uint32) (net.Conn, error)
 }
 
-// listenVsock listens on an AF_VSOCK port, for peers with the given CIDs only.
-func listenVsock(port uint32, cids []uint32) (*endpoint, error) {
+// vsockEndpoint listens on an AF_VSOCK port, for peers with the given CIDs only,
+// and dials the first of them.
+func vsockEndpoint(port uint32, cids []uint32) endpoint {
+	return endpoint{
+		listen: func() (net.Listener, error) { return listenVsock(port) },
+		allow:  func(peer net.Addr) error { return allowCID(cids, peer) },
+		dial: func(ctx context.Context, port uint32) (net.Conn, error) {
+			return vsock.DialContext(ctx, cids[0], port, nil)
+		},
+	}
+}
+
+func listenVsock(port uint32) (net.Listener, error) {
 	// Not vsock.Listen, which binds to the CID that the machine has now: a
 	// restored snapshot has another.
 	l, err := vsock.ListenContextID(unix.VMADDR_CID_ANY, port, nil)
@@ -38,13 +50,7 @@ func listenVsock(port uint32, cids []uint32) (*endpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on vsock port %d: %w", port, err)
 	}
-	return &endpoint{
-		listener: l,
-		allow:    func(peer net.Addr) error { return allowCID(cids, peer) },
-		dial: func(ctx context.Context, port uint32) (net.Conn, error) {
-			return vsock.DialContext(ctx, cids[0], port, nil)
-		},
-	}, nil
+	return l, nil
 }
 
 // allowCID says why peer, a vsock address, may not connect, or returns nil.
@@ -59,10 +65,22 @@ func allowCID(cids []uint32, peer net.Addr) error {
 	return nil
 }
 
-// listenUnix listens on a unix socket at path, which only the same user can
-// reach, and dials the host's port N at path_N, as hybrid vsock does. A socket
-// that a killed agent left behind is replaced.
-func listenUnix(path string) (*endpoint, error) {
+// unixEndpoint listens on a unix socket at path, and dials the host's port N at
+// path_N, as hybrid vsock does.
+func unixEndpoint(path string) endpoint {
+	return endpoint{
+		listen: func() (net.Listener, error) { return listenUnix(path) },
+		allow:  func(net.Addr) error { return nil },
+		dial: func(ctx context.Context, port uint32) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path+"_"+strconv.FormatUint(uint64(port), 10))
+		},
+	}
+}
+
+// listenUnix makes a socket that only the same user can reach. One that a killed
+// agent left behind is replaced.
+func listenUnix(path string) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
@@ -72,14 +90,7 @@ func listenUnix(path string) (*endpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen: %w", err)
 	}
-	return &endpoint{
-		listener: l,
-		allow:    func(net.Addr) error { return nil },
-		dial: func(ctx context.Context, port uint32) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", path+"_"+strconv.FormatUint(uint64(port), 10))
-		},
-	}, nil
+	return l, nil
 }
 
 // removeStale removes a socket that nobody listens on.

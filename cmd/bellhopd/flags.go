@@ -66,10 +66,10 @@ func parseFlags(args []string, stdout io.Writer) (*options, error) {
 	return opts, nil
 }
 
-// listen opens what the flags name.
-func (o *options) listen() (*endpoint, error) {
+// endpoint is what the flags name.
+func (o *options) endpoint() endpoint {
 	if path, ok := strings.CutPrefix(o.listenOn, "unix:"); ok {
-		return listenUnix(path)
+		return unixEndpoint(path)
 	}
-	return listenVsock(o.Port, o.AllowCIDs)
+	return vsockEndpoint(o.Port, o.AllowCIDs)
 }

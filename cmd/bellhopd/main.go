@@ -106,11 +106,7 @@ func runGuest(ctx context.Context, parent *pid1.Parent, started time.Duration, l
 	if err != nil {
 		return fmt.Errorf("cannot boot: %w", err)
 	}
-	ep, err := listenVsock(place.Port, place.AllowCIDs)
-	if err != nil {
-		return err
-	}
-	return serve(ctx, place, ep, boot.Now(), log)
+	return serve(ctx, place, vsockEndpoint(place.Port, place.AllowCIDs), log)
 }
 
 // runService does what the flags in args say.
@@ -128,9 +124,5 @@ func runService(ctx context.Context, args []string, stdout io.Writer, started ti
 		log.Warn(err.Error())
 	}
 	place := boot.Service(opts.Config, opts.cgroups, started, log)
-	ep, err := opts.listen()
-	if err != nil {
-		return err
-	}
-	return serve(ctx, place, ep, boot.Now(), log)
+	return serve(ctx, place, opts.endpoint(), log)
 }

@@ -28,6 +28,7 @@ func main() {
 		fmt.Println("FAIL boot:", err)
 		os.Exit(1)
 	}
+	<-result.Modules
 	for line := range strings.Lines(warnings.String()) {
 		_, line, _ = strings.Cut(line, " ") // the time
 		fmt.Print("warning ", line)
@@ -211,9 +212,11 @@ func bootTwice(parent *pid1.Parent) error {
 		return err
 	}
 	var warnings bytes.Buffer
-	if _, err := boot.Guest(parent, boot.Now(), slog.New(slog.NewTextHandler(&warnings, nil)), new(slog.LevelVar)); err != nil {
+	again, err := boot.Guest(parent, boot.Now(), slog.New(slog.NewTextHandler(&warnings, nil)), new(slog.LevelVar))
+	if err != nil {
 		return err
 	}
+	<-again.Modules
 	for line := range strings.Lines(warnings.String()) {
 		if !strings.Contains(line, "bellhop.nonsense") && !strings.Contains(line, "/not/there.ko") {
 			return fmt.Errorf("warning: %s", line)
