@@ -34,9 +34,12 @@ func (s *stream) setLink(ln link, gen uint32, owner []byte) bool {
 	return true
 }
 
+// retire reads first what the host has said of its offset: a client that comes without one sees less again.
 func (o *output) retire() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.takeAllAcks()
+	o.lost = 0
 	o.dropLink()
 	o.snd.Broken()
 	o.changed()

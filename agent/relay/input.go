@@ -323,6 +323,8 @@ func (in *input) breakLink(err error) {
 func (in *input) wait() {
 	ln, sink := in.ln, in.sink
 	switch {
+	case ln != nil && ln.buffered():
+		in.waitWith(ln.flush)
 	case len(in.data) > 0 || len(in.tail) > 0:
 		in.waitWith(func() error { return sink.whenWritable(in.deliverFunc) })
 		if !in.sinkDone {
@@ -339,11 +341,7 @@ func (in *input) wait() {
 }
 
 func (in *input) waitWith(f func() error) {
-	ln := in.ln
 	in.unlock()
-	if ln != nil {
-		_ = ln.flush()
-	}
 	_ = f() // what is closed says so again when it is tried
 	in.mu.Lock()
 }
@@ -354,7 +352,6 @@ func (in *input) waitConn(ln link) {
 		in.timer.start(protocol.AckDelay, in.dry)
 	}
 	in.unlock()
-	_ = ln.flush()
 	err := ln.whenReadable(in.readFunc)
 	in.mu.Lock()
 	in.waits = false

@@ -23,7 +23,8 @@ type link interface {
 	whenReadable(f func(uintptr) bool) error
 	whenWritable(f func(uintptr) bool) error
 
-	// flush writes, blocking, what a tryWritev took and has not written itself.
+	// buffered tells whether a tryWritev took bytes that are not written yet; flush writes them, and blocks.
+	buffered() bool
 	flush() error
 
 	net.Conn
@@ -45,4 +46,5 @@ type rawLink struct {
 	net.Conn
 }
 
-func (*rawLink) flush() error { return nil }
+func (*rawLink) buffered() bool { return false }
+func (*rawLink) flush() error   { return nil }

@@ -275,6 +275,8 @@ func (o *output) breakLink(err error) {
 func (o *output) wait() {
 	ln := o.ln
 	switch {
+	case ln != nil && ln.buffered():
+		o.waitWith(ln.flush)
 	case ln != nil && o.snd.Unsent():
 		o.waitWith(func() error { return ln.whenWritable(o.pushFunc) })
 	case o.wantsSource():
@@ -298,11 +300,8 @@ func (o *output) waitWith(f func() error) {
 
 func (o *output) waitSource() {
 	o.beIdle()
-	src, ln := o.src, o.ln
+	src := o.src
 	o.unlock()
-	if ln != nil {
-		_ = ln.flush()
-	}
 	err := src.whenReadable(o.pullFunc)
 	o.mu.Lock()
 	if errors.Is(err, os.ErrDeadlineExceeded) {

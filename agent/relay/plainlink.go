@@ -89,6 +89,12 @@ func (l *plainLink) whenWritable(f func(uintptr) bool) error {
 	return nil
 }
 
+func (l *plainLink) buffered() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.out) > 0
+}
+
 func (l *plainLink) flush() error {
 	l.flushing.Lock()
 	defer l.flushing.Unlock()

@@ -546,9 +546,12 @@ func TestThousandWriters(t *testing.T) {
 	h := newFakeHost(t)
 	const budget = 8 << 20
 	cfg := &Config{Dial: h.dial, Budget: NewBudget(budget)}
-	go func() { // the host that reads nothing
+	var silent []*hostConn // the host reads nothing
+	accepted := make(chan struct{})
+	go func() {
+		defer close(accepted)
 		for c := range h.conns {
-			defer c.Close()
+			silent = append(silent, c)
 		}
 	}()
 	open := func() (*Set, *os.File) {
@@ -593,6 +596,10 @@ func TestThousandWriters(t *testing.T) {
 		t.Errorf("%d bytes used after Close", used)
 	}
 	close(h.conns)
+	<-accepted
+	for _, c := range silent {
+		c.Close()
+	}
 }
 
 // TestNothingLeaks opens and closes many Sets in every state.

@@ -19,18 +19,15 @@ type world struct {
 	pool *Pool
 	ring int
 
-	source     []byte // all that the source will give
-	given      int    // bytes of it that the sender has
-	sourceDone bool
-	sink       []byte // what was delivered
-	dropped    bool   // the policy may lose bytes
+	source  []byte // all that the source will give
+	given   int    // bytes of it that the sender has
+	sink    []byte // what was delivered
+	dropped bool   // the policy may lose bytes
 
 	up       bool
 	toRcv    []byte // in flight
 	toSnd    []byte
 	pending  [][]byte // parsed and not delivered
-	rcvKnows bool     // the receiver has closed its side after the end
-	fed      int      // events that matter, to prove that the test reaches them
 	breaks   int
 	attaches int
 }

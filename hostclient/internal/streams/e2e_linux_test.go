@@ -32,6 +32,7 @@ type pair struct {
 	guest *relay.Set
 	files [3]*os.File // the process's
 	owner []byte
+	told  chan streams.LostStream // what the guest noticed
 }
 
 // wrapConn lets a test put faults between the ends; nil leaves a connection as it is.
@@ -109,6 +110,10 @@ func dup(t testing.TB, f *os.File) *os.File {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Non-blocking, for the runtime's poller: a process of its own would not hold up this one's threads either.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
 	return os.NewFile(uintptr(fd), f.Name())
 }
 
@@ -124,11 +129,10 @@ func (p *pair) finish() ([]*pb.Output, error) {
 	return outs, p.host.Finish(ctx, outs)
 }
 
-// sum writes what it gets to a hash.
+// sum keeps what it gets.
 type sum struct {
 	mu sync.Mutex
 	n  int64
-	h  [32]byte
 	b  bytes.Buffer
 }
 
@@ -249,4 +253,128 @@ func TestFailingWriterGivesEPIPE(t *testing.T) {
 	if len(outs) != 1 || !outs[0].Stopped || !outs[0].Drained || outs[0].Length != 100000 {
 		t.Errorf("WaitDrained() = %v; want stopped at 100000", outs)
 	}
+}
+
+// onlyConn hides everything of a connection but net.Conn.
+type onlyConn struct{ net.Conn }
+
+// TestPlainConnections uses connections without a descriptor, in both directions at once.
+func TestPlainConnections(t *testing.T) {
+	want := noise(3<<20 + 11)
+	var out sum
+	p := newPair(t, streams.Config{Stdin: bytes.NewReader(want), Stdout: &out}, func(c net.Conn) net.Conn { return onlyConn{c} })
+	if _, err := io.Copy(struct{ io.Writer }{p.files[1]}, struct{ io.Reader }{p.files[0]}); err != nil {
+		t.Fatal(err)
+	}
+	p.files[1].Close()
+	if _, err := p.finish(); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(out.b.Bytes(), want) {
+		t.Errorf("%d bytes came back that differ from the %d given", out.n, len(want))
+	}
+}
+
+// TestNewClientTakesOver has the first client detach, and another one go on where it was.
+func TestNewClientTakesOver(t *testing.T) {
+	var first, second sum
+	p := newPair(t, streams.Config{Stdout: &first}, nil)
+	_, _ = io.WriteString(p.files[1], "one ")
+	eventually(t, "the first client has its bytes", func() bool { return first.len() == 4 })
+	p.host.Detach()
+	p.host.Close()
+	_, _ = io.WriteString(p.files[1], "two ")
+
+	next, err := streams.New(p.hub, streams.Config{Stdout: &second, Attach: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	reqs, err := next.AttachRequest(true, p.guest.Info())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	res, err := p.guest.Attach(ctx, &pb.Attach{Streams: reqs}, []byte("another"), next.Dialing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(next.Connected(ctx), next.Attached(res)); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(p.files[1], "three")
+	p.files[1].Close()
+	p.host = next
+	if _, err := p.finish(); err != nil {
+		t.Fatal(err)
+	}
+	if got := second.b.String(); got != "two three" {
+		t.Errorf("the second client got %q; want %q", got, "two three")
+	}
+}
+
+// TestSlowReaderStallsItselfOnly: one output whose Writer blocks, while the other one moves.
+func TestSlowReaderStallsItselfOnly(t *testing.T) {
+	stuck := make(chan struct{})
+	var out sum
+	p := newPair(t, streams.Config{Stdout: &out, Stderr: writerFunc(func(b []byte) (int, error) { <-stuck; return len(b), nil })}, nil)
+	go func() {
+		_, _ = p.files[2].Write(make([]byte, 8<<20))
+		p.files[2].Close()
+	}()
+	want := noise(16 << 20)
+	_, _ = p.files[1].Write(want)
+	p.files[1].Close()
+	eventually(t, "stdout arrives", func() bool { return out.len() == len(want) })
+	close(stuck)
+	if outs, err := p.finish(); err != nil || outs[1].Length != 8<<20 {
+		t.Errorf("finish() = %v, %v; want all of stderr", outs, err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+func (s *sum) bytes() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bytes.Clone(s.b.Bytes())
+}
+
+func (s *sum) len() int { return len(s.bytes()) }
+
+// eventually polls a real condition.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("does not come true: %s", what)
+		}
+	}
+}
+
+// TestManyClients runs thirty processes at once through one hub.
+func TestManyClients(t *testing.T) {
+	hub, dial := newHub(t)
+	cfg := &relay.Config{Dial: dial, Budget: relay.NewBudget(8 << 20)}
+	want := noise(1 << 20)
+	var wg sync.WaitGroup
+	for range 30 {
+		var out sum
+		p := &pair{t: t, hub: hub, cfg: cfg}
+		p.connect(streams.Config{Stdin: bytes.NewReader(want), Stdout: &out})
+		wg.Go(func() {
+			_, _ = io.Copy(struct{ io.Writer }{p.files[1]}, struct{ io.Reader }{p.files[0]})
+			p.files[1].Close()
+			if _, err := p.finish(); err != nil {
+				t.Error(err)
+			}
+			if !bytes.Equal(out.b.Bytes(), want) {
+				t.Errorf("%d bytes came back that differ from the %d given", out.n, len(want))
+			}
+		})
+	}
+	wg.Wait()
 }

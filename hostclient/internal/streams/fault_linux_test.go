@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
 
 	"github.com/bellhop-vm/bellhop/agent/relay"
 	"github.com/bellhop-vm/bellhop/hostclient/internal/streams"
@@ -151,25 +150,40 @@ func newFaultyPair(t testing.TB, cfg streams.Config) (*pair, *faultProxy) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", f.l.Addr().String())
 	}
-	p := &pair{t: t, hub: hub, owner: []byte("owner"), cfg: &relay.Config{Dial: dial, Budget: relay.NewBudget(64 << 20)}}
+	p := &pair{t: t, hub: hub, owner: []byte("owner"), told: make(chan streams.LostStream, 1000)}
+	p.cfg = &relay.Config{Dial: dial, Budget: relay.NewBudget(64 << 20), OnLost: func(name pb.Stream, gen uint32) {
+		p.told <- streams.LostStream{Stream: name, Generation: gen}
+	}}
 	p.connect(cfg)
 	return p, f
 }
 
-// keepAttached does what the client does: attaches again to what breaks.
+// keepAttached does what the client does: attaches again to what breaks. The guest's word counts too (a Watch brings it): that the end's ack was lost, only the guest knows.
 func (p *pair) keepAttached(ctx context.Context) error {
-	var wg sync.WaitGroup
-	defer wg.Wait()
 	for {
+		var lost streams.LostStream
 		select {
-		case lost := <-p.host.Lost():
-			if err := p.reattach(ctx, lost.Stream); err != nil && ctx.Err() == nil {
-				return err
-			}
+		case lost = <-p.host.Lost():
+		case lost = <-p.told:
 		case <-ctx.Done():
 			return nil
 		}
+		if !p.current(lost) {
+			continue // both ends noticed, and it is attached again
+		}
+		if err := p.reattach(ctx, lost.Stream); err != nil && ctx.Err() == nil {
+			return err
+		}
 	}
+}
+
+func (p *pair) current(lost streams.LostStream) bool {
+	for _, i := range p.guest.Info() {
+		if i.Stream == lost.Stream {
+			return i.Generation == lost.Generation
+		}
+	}
+	return false
 }
 
 func (p *pair) reattach(ctx context.Context, name pb.Stream) error {
@@ -233,8 +247,8 @@ func TestFaults(t *testing.T) {
 			if err := <-kept; err != nil {
 				t.Errorf("keepAttached: %v", err)
 			}
-			if !bytes.Equal(out.b.Bytes(), want) {
-				t.Errorf("%d bytes came back that differ from the %d given", out.n, len(want))
+			if got := out.bytes(); !bytes.Equal(got, want) {
+				t.Errorf("%d bytes came back that differ from the %d given", len(got), len(want))
 			}
 			t.Logf("%d bytes, %d faults", len(want), f.faults.Load())
 		})
@@ -249,5 +263,3 @@ func waitFor(c <-chan error, d time.Duration) error {
 		return errors.New("it takes too long")
 	}
 }
-
-var _ = unix.EPIPE
