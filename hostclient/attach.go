@@ -109,12 +109,17 @@ func (p *Process) Detach(ctx context.Context) error {
 	if p.stdio == nil {
 		return nil
 	}
+	p.stdio.giveUp(errDetached)
+	select { // an attach that goes on would undo the detaching
+	case <-p.stdio.kept:
+	case <-p.life.Done():
+		return operationError(what, context.Cause(p.life))
+	}
+	p.stdio.set.Detach()
 	detach := &pb.Detach{Id: p.id}
 	for _, s := range p.stdio.which() {
 		detach.Streams = append(detach.Streams, &pb.DetachStream{Stream: s, Generation: p.stdio.currentGeneration(s)})
 	}
-	p.stdio.giveUp(errDetached)
-	p.stdio.set.Detach()
 	return p.do(ctx, operation{
 		what:    what,
 		request: &pb.Request{Op: &pb.Request_Detach{Detach: detach}},

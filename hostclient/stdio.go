@@ -28,8 +28,9 @@ type stdio struct {
 
 	told chan streams.LostStream // losses that only the guest noticed
 
-	finishing context.Context // ends when a stream is lost for good; its cause says why
+	finishing context.Context // ends when a stream is lost for good, or detached; its cause says why
 	giveUp    context.CancelCauseFunc
+	kept      chan struct{} // closed when keepAttached has returned
 
 	mu         sync.Mutex
 	generation [3]uint32
@@ -49,6 +50,7 @@ func newStdio(set *streams.Set, cfg *ProcessConfig, generation [3]uint32) *stdio
 		set:        set,
 		connected:  [3]bool{cfg.Stdin != nil, cfg.Stdout != nil, cfg.Stderr != nil},
 		told:       make(chan streams.LostStream, 3),
+		kept:       make(chan struct{}),
 		generation: generation,
 	}
 	s.finishing, s.giveUp = context.WithCancelCause(context.Background())
@@ -145,24 +147,28 @@ func (p *Process) streamLost(stream pb.Stream, generation uint32) {
 	}
 }
 
-// keepAttached attaches again to streams whose connections break, for as long as the host has the process, or until one can't be had any more: then the
+// keepAttached attaches again to streams whose connections break, for as long as the host has the process and wants them, or until one can't be had any more: then the
 // process's stdio is not whole, and Wait says so.
 func (p *Process) keepAttached() {
+	defer close(p.stdio.kept)
+	ctx, cancel := context.WithCancelCause(p.life)
+	defer cancel(nil)
+	defer context.AfterFunc(p.stdio.finishing, func() { cancel(context.Cause(p.stdio.finishing)) })()
 	for {
 		var lost streams.LostStream
 		select {
 		case lost = <-p.stdio.set.Lost():
 		case lost = <-p.stdio.told:
-		case <-p.life.Done():
+		case <-ctx.Done():
 			return
 		}
-		if p.life.Err() != nil {
+		if ctx.Err() != nil {
 			return
 		}
 		if lost.Generation != p.stdio.currentGeneration(lost.Stream) {
 			continue // both ends noticed, and it is attached again
 		}
-		if err := p.reattach(lost.Stream); err != nil && p.life.Err() == nil {
+		if err := p.reattach(ctx, lost.Stream); err != nil && ctx.Err() == nil {
 			p.log.Warn("lost a stream", "process", p.id, "stream", Stream(lost.Stream), "err", err)
 			p.stdio.giveUp(fmt.Errorf("lost %v: %w", Stream(lost.Stream), err))
 			return
@@ -171,17 +177,17 @@ func (p *Process) keepAttached() {
 }
 
 // reattach attaches to a stream again, for as long as that can succeed.
-func (p *Process) reattach(stream pb.Stream) error {
+func (p *Process) reattach(ctx context.Context, stream pb.Stream) error {
 	var known []*pb.StreamInfo // what the guest says of the stream, when the answer to an attach was lost
 	for delay := firstReattach; ; delay = min(2*delay, lastReattach) {
-		err := p.attach(p.life, false, known, stream)
+		err := p.attach(ctx, false, known, stream)
 		if err == nil || !worthReattaching(err) {
 			return err
 		}
-		if err := pause(p.life, delay); err != nil {
+		if err := pause(ctx, delay); err != nil {
 			return err
 		}
-		if known, err = p.afterFailedAttach(err, stream); err != nil {
+		if known, err = p.afterFailedAttach(ctx, err, stream); err != nil {
 			return err
 		}
 	}
@@ -201,14 +207,14 @@ func worthReattaching(err error) bool {
 }
 
 // afterFailedAttach finds out under which generation the next attempt must go: the error says so, or, if there was no answer, the list of processes.
-func (p *Process) afterFailedAttach(failed error, stream pb.Stream) ([]*pb.StreamInfo, error) {
+func (p *Process) afterFailedAttach(ctx context.Context, failed error, stream pb.Stream) ([]*pb.StreamInfo, error) {
 	if status, ok := errors.AsType[*protocol.StatusError](failed); ok {
 		if g := status.PB.GetGeneration(); g != 0 {
 			p.stdio.set.Retry(stream, g)
 		}
 		return nil, nil
 	}
-	info, err := p.client.lookUp(p.life, p.id, &p.guest)
+	info, err := p.client.lookUp(ctx, p.id, &p.guest)
 	if err != nil {
 		return nil, err
 	}

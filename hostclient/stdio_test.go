@@ -328,6 +328,15 @@ func TestDetach(t *testing.T) {
 	if err := p.Detach(t.Context()); err != nil {
 		t.Errorf("Detach() = %v; want no error", err)
 	}
+	p.streamLost(pb.Stream_STREAM_STDOUT, 1) // which is what the watch says of a detached stream
+	for range 10 {                           // time for an Attach that should not be
+		if err := c.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := g.table.times("attach"); n != 0 {
+		t.Errorf("attached again %d times after Detach(); want never", n)
+	}
 	close(goOn)
 	if st, err := p.Wait(t.Context()); err != nil || st.Code != 4 {
 		t.Errorf("Wait() after Detach = %v, %v; want code 4", st, err)
