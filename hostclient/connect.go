@@ -16,7 +16,7 @@ import (
 // How long to wait between attempts to connect: the first is short, since a booting guest is ready any moment; they double.
 const (
 	firstRetry = 5 * time.Millisecond
-	lastRetry  = 250 * time.Millisecond
+	lastRetry  = 50 * time.Millisecond
 )
 
 // connect makes a session, trying again until ctx ends as long as trying again can help.
