@@ -547,11 +547,16 @@ func TestThousandWriters(t *testing.T) {
 	const budget = 8 << 20
 	cfg := &Config{Dial: h.dial, Budget: NewBudget(budget)}
 	var silent []*hostConn // the host reads nothing
-	accepted := make(chan struct{})
+	stop, accepted := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(accepted)
-		for c := range h.conns {
-			silent = append(silent, c)
+		for {
+			select {
+			case c := <-h.conns:
+				silent = append(silent, c)
+			case <-stop:
+				return
+			}
 		}
 	}()
 	open := func() (*Set, *os.File) {
@@ -595,7 +600,7 @@ func TestThousandWriters(t *testing.T) {
 	if used := cfg.Budget.Used(); used != 0 {
 		t.Errorf("%d bytes used after Close", used)
 	}
-	close(h.conns)
+	close(stop)
 	<-accepted
 	for _, c := range silent {
 		c.Close()
