@@ -44,12 +44,8 @@ func execSpec(p *pb.Process, of *specs.Process, open func() (*rootfs.Dir, error)
 			Bounding: c.Bounding, Effective: c.Effective, Inheritable: c.Inheritable, Permitted: c.Permitted, Ambient: c.Ambient,
 		}
 	}
-	if p.OomScoreAdj != nil {
-		score := int(*p.OomScoreAdj)
-		out.OOMScoreAdj = &score
-	}
 	setScheduling(out, p)
-	return out, nil
+	return out, setScore(out, p)
 }
 
 func or(s, otherwise string) string {
@@ -63,15 +59,30 @@ func or(s, otherwise string) string {
 func rlimits(in []*pb.Rlimit) ([]specs.POSIXRlimit, error) {
 	var out []specs.POSIXRlimit
 	for _, l := range in {
-		if _, ok := rlimit.Number(l.Type); !ok {
+		_, ok := rlimit.Number(l.Type)
+		switch {
+		case !ok:
 			return nil, failure.Field("process.rlimits", "no such limit as %.64q", l.Type)
-		}
-		if slices.ContainsFunc(out, func(have specs.POSIXRlimit) bool { return have.Type == l.Type }) {
+		case slices.ContainsFunc(out, func(have specs.POSIXRlimit) bool { return have.Type == l.Type }):
 			return nil, failure.Field("process.rlimits", "%s is there twice", l.Type)
+		case l.Soft > l.Hard:
+			return nil, failure.Field("process.rlimits", "%s: the soft limit is above the hard one", l.Type)
 		}
 		out = append(out, specs.POSIXRlimit{Type: l.Type, Soft: l.Soft, Hard: l.Hard})
 	}
 	return withDefaults(out), nil
+}
+
+func setScore(out *specs.Process, p *pb.Process) error {
+	if p.OomScoreAdj == nil {
+		return nil
+	}
+	score := int(*p.OomScoreAdj)
+	if score < -1000 || score > 1000 {
+		return failure.Field("process.oom_score_adj", "%d, must be -1000 to 1000", score)
+	}
+	out.OOMScoreAdj = &score
+	return nil
 }
 
 // setScheduling sets what only newer runtimes know. Others ignore it.

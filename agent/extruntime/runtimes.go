@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -105,7 +106,7 @@ func (r *Runtimes) makeBundle() (string, error) {
 
 // checkPath refuses a path that names no program.
 func checkPath(path string) error {
-	if !filepath.IsAbs(path) {
+	if !filepath.IsAbs(path) || strings.ContainsRune(path, 0) {
 		return failure.Field("runtime", "%.256q, must be an absolute path in the guest", path)
 	}
 	st, err := os.Stat(path)
