@@ -241,10 +241,8 @@ func (c *Container) end(ctx context.Context) error {
 	}
 	if c.init != nil {
 		_ = c.init.signal(unix.SIGKILL) // a runtime may have made it elsewhere
-		select {
-		case <-c.init.done:
-		case <-ctx.Done():
-			return failure.Step(ctx.Err(), "wait for the killed first process")
+		if err := c.init.join(ctx, endBound); err != nil {
+			return failure.Step(err, "wait for the killed first process")
 		}
 	}
 	return failure.Step(c.group.WaitEmpty(ctx), "wait for the cgroup to be empty")

@@ -185,10 +185,8 @@ func (t *Exec) Delete(ctx context.Context, kill bool) ([]*pb.Holder, error) {
 			return nil, fmt.Errorf("cannot kill: %w", err)
 		}
 	}
-	select {
-	case <-w.done:
-		return family.Survivors(), nil
-	case <-ctx.Done():
-		return nil, failure.Step(ctx.Err(), "wait for the killed process")
+	if err := w.join(ctx, endBound); err != nil {
+		return nil, failure.Step(err, "wait for the killed process")
 	}
+	return family.Survivors(), nil
 }

@@ -216,6 +216,26 @@ func TestLostKeeper(t *testing.T) {
 	})
 }
 
+// TestStoppedKeeper stops a keeper, so that it cannot report the end of its process: who waits for that does so in bounded time.
+func TestStoppedKeeper(t *testing.T) {
+	r := newRuntimes(t)
+	files, _ := stdio(t)
+	k := runScript(t, r, `sleep 1000 & echo $! >$1`, files)
+	w, end := followed(t, r, k)
+	if err := unix.Kill(k.pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.signal(unix.SIGKILL)
+	ctx, cancel := context.WithTimeout(t.Context(), longTime)
+	defer cancel()
+	if err := w.join(ctx, 10*time.Millisecond); err != nil {
+		t.Errorf("join() = %v; want no error", err)
+	}
+	if exit, lost := end(); exit.Signal != unix.SIGKILL || !lost {
+		t.Errorf("exit = %+v, keeper lost: %v; want SIGKILL, and it lost", exit, lost)
+	}
+}
+
 // TestFailedCommand leaves nothing behind of commands that fail, whatever they have started.
 func TestFailedCommand(t *testing.T) {
 	for _, tt := range []struct {

@@ -74,14 +74,15 @@ func (r *Runtimes) Close() error {
 	return r.sealed.Close()
 }
 
-// begin calls f, which follows w until its end or Close.
+// begin calls f, which follows w until its end or Close; after Close it does not.
 func (r *Runtimes) begin(w *ward, f func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.wards[w] = struct{}{}
 	if r.closed {
 		w.keeper.close()
+		return
 	}
+	r.wards[w] = struct{}{}
 	r.follow.Go(func() {
 		f()
 		r.mu.Lock()

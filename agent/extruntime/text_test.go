@@ -21,8 +21,10 @@ func TestLastError(t *testing.T) {
 		{"nothing", "", ""},
 		{"runc", `{"level":"warning","msg":"first","time":"2024-01-01T00:00:00Z"}` + "\n" +
 			`{"level":"error","msg":"runc create failed: unable to start","time":"2024-01-01T00:00:00Z"}` + "\n", "runc create failed: unable to start"},
-		{"crun", `{"msg":"executable file not found in $PATH: No such file or directory", "level":"error", "time":"2024-01-01T00:00:00Z"}`,
-			"executable file not found in $PATH: No such file or directory"},
+		{
+			"crun", `{"msg":"executable file not found in $PATH: No such file or directory", "level":"error", "time":"2024-01-01T00:00:00Z"}`,
+			"executable file not found in $PATH: No such file or directory",
+		},
 		{"a warning behind the error", `{"level":"error","msg":"why"}` + "\n" + `{"level":"warning","msg":"cleaning"}`, "why"},
 		{"warnings only", `{"level":"warning","msg":"one"}` + "\n" + `{"level":"info","msg":"two"}`, "two"},
 		{"plain text", "one\ntwo\n\n", "two"},

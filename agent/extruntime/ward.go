@@ -3,6 +3,7 @@
 package extruntime
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -97,12 +98,32 @@ func (w *ward) dup() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "pidfd"), nil
 }
 
+// join waits for the end of a process that has been killed. A keeper that does not report it within the bound, because somebody has stopped it, say, is killed: then the process is lost, and that
+// is its end.
+func (w *ward) join(ctx context.Context, bound time.Duration) error {
+	timer := time.NewTimer(bound)
+	defer timer.Stop()
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		w.keeper.kill()
+	}
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // abandon kills a process that has no owner yet, and joins its end.
 func (w *ward) abandon(r *Runtimes) {
 	_ = w.signal(unix.SIGKILL)
 	r.begin(w, func() { w.follow(func(process.Exit) {}, func() {}) })
-	select {
-	case <-w.done:
-	case <-time.After(endBound): // the agent ends, or the process does not
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*endBound)
+	defer cancel()
+	_ = w.join(ctx, endBound) // fails when the agent ends, or the process does not
 }
