@@ -31,7 +31,8 @@ type Client struct {
 	done   chan struct{} // closed by maintain, when the connection is gone for good
 	pauses pauses
 
-	long chan struct{} // the slots of operations that may take as long as a process; see longSlots
+	long  chan struct{} // the slots of operations that may take as long as a process; see longSlots
+	turns chan struct{} // the slots of waits that take turns
 
 	mu        sync.Mutex
 	current   *session
@@ -66,6 +67,7 @@ func Connect(ctx context.Context, t Transport, cfg *Config) (*Client, error) {
 		return nil, fmt.Errorf("cannot connect to the guest: %w", err)
 	}
 	c.long = make(chan struct{}, longSlots(cap(s.slots)))
+	c.turns = make(chan struct{}, turnSlots(cap(s.slots)))
 	c.current = s
 	go c.maintain(s)
 	if c.cfg.PingInterval > 0 {
@@ -74,9 +76,11 @@ func Connect(ctx context.Context, t Transport, cfg *Config) (*Client, error) {
 	return c, nil
 }
 
-// longSlots is how many of a connection's streams may carry operations that last as long as a process (waiting, watching); the rest stays free
-// for those that are answered at once.
-func longSlots(streams int) int { return max(1, streams*3/4) }
+// longSlots is how many of a connection's streams may carry operations that last as long as a process (waiting, watching). One more is for the watch
+// that the client itself needs, and turnSlots for waits that last for a moment only, so a quarter stays free for what is answered at once.
+func longSlots(streams int) int { return max(1, streams*5/8-1) }
+
+func turnSlots(streams int) int { return max(1, streams/8) }
 
 // Close ends the client: its connections close, what waits for it fails with [ErrClosed], and its goroutines are joined (but one that is in a caller's own Read or
 // Write). The guest is not disturbed: its processes run on, and another client may attach to them. It may be called more than once.

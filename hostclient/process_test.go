@@ -284,6 +284,56 @@ func TestMoreProcessesThanStreams(t *testing.T) {
 	}
 }
 
+// Those that were started first run for ever, and some that have exited never deliver their output: the others are waited for all the same.
+func TestWaitBesideThoseThatNeverEnd(t *testing.T) {
+	checkLeaks(t)
+	g := newFakeGuest(t)
+	g.limits = &pb.Limits{MaxStreams: 16}
+	g.table.script = func(c *fakeCall) bool {
+		w := c.req.GetWait()
+		if w == nil || !strings.HasPrefix(w.Id, "held") {
+			return false
+		}
+		c.progress(&pb.Response{What: &pb.Response_Exited{Exited: &pb.Exited{Code: 7}}})
+		<-c.ctx.Done()
+		return true
+	}
+	c := connect(t, g, nil)
+	launch := func(id string) *Process {
+		p := newProcess(t, c, sleeper(id))
+		if err := p.Launch(t.Context()); err != nil {
+			t.Fatalf("Launch() = %v; want no error", err)
+		}
+		return p
+	}
+	for i := range cap(c.long) + 2 {
+		launch(fmt.Sprint("endless", i))
+	}
+	const n = 4
+	var waits sync.WaitGroup
+	for i := range n {
+		held, free := launch(fmt.Sprint("held", i)), launch(fmt.Sprint("free", i))
+		waits.Go(func() {
+			if st, err := held.WaitExit(t.Context()); err != nil || st.Code != 7 {
+				t.Errorf("WaitExit() of one whose output is held = %v, %v; want code 7", st, err)
+			}
+		})
+		waits.Go(func() {
+			if st, err := free.Wait(t.Context()); err != nil || st.Code != i {
+				t.Errorf("Wait() = %v, %v; want code %d", st, err, i)
+			}
+		})
+	}
+	for i := range n {
+		g.table.exit(fmt.Sprint("held", i), &pb.Exited{Code: 7})
+		g.table.exit(fmt.Sprint("free", i), &pb.Exited{Code: int32(i)})
+	}
+	waits.Wait()
+	if err := c.Ping(t.Context()); err != nil {
+		t.Errorf("Ping() = %v; want no error", err)
+	}
+}
+
 func TestWatch(t *testing.T) {
 	checkLeaks(t)
 	g := newFakeGuest(t)

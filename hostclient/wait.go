@@ -2,7 +2,9 @@ package hostclient
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
@@ -126,23 +128,53 @@ func (p *Process) beginWait() (*waiting, error) {
 	return w, nil
 }
 
-// performWait asks the guest to tell the exit and the end of the output. While the slots for such operations are taken, the watch tells when asking is of use.
+// waitTurn is how long a wait may take that has no slot of its own while others are to have their turn.
+const waitTurn = 500 * time.Millisecond
+
+// errTurnOver ends a turn.
+var errTurnOver = errors.New("the wait's turn is over")
+
+// performWait asks the guest to tell the exit and the end of the output. While the slots for such operations are taken, the watch tells when asking is of use. Those
+// who have the slots may never be done, so the exited take turns then: in its turn a wait learns what there is to learn, and only one whose output is
+// held up needs another.
 func (p *Process) performWait(w *waiting) error {
-	release, ok := p.client.tryLongSlot()
-	if !ok {
-		p.client.startWatching()
-		select {
-		case <-p.exitSeen:
-		case <-p.life.Done():
-			return context.Cause(p.life)
-		}
-		var err error
-		if release, err = p.client.takeLongSlot(p.life); err != nil {
+	if release, ok := p.client.tryLongSlot(); ok {
+		defer release()
+		return p.askToWait(p.life, w)
+	}
+	p.client.startWatching()
+	select {
+	case <-p.exitSeen:
+	case <-p.life.Done():
+		return context.Cause(p.life)
+	}
+	for {
+		if err := p.waitInTurn(w); !errors.Is(err, errTurnOver) {
 			return err
 		}
 	}
-	defer release()
-	return p.do(p.life, operation{
+}
+
+// waitInTurn asks with the next slot that is free.
+func (p *Process) waitInTurn(w *waiting) error {
+	select {
+	case p.client.long <- struct{}{}:
+		defer func() { <-p.client.long }()
+		return p.askToWait(p.life, w)
+	case p.client.turns <- struct{}{}:
+		defer func() { <-p.client.turns }()
+		ctx, cancel := context.WithTimeoutCause(p.life, waitTurn, errTurnOver)
+		defer cancel()
+		return p.askToWait(ctx, w)
+	case <-p.life.Done():
+		return context.Cause(p.life)
+	case <-p.client.life.Done():
+		return context.Cause(p.client.life)
+	}
+}
+
+func (p *Process) askToWait(ctx context.Context, w *waiting) error {
+	return p.do(ctx, operation{
 		what:     "wait for process " + p.id,
 		request:  &pb.Request{Op: &pb.Request_Wait{Wait: &pb.Wait{Id: p.id, DrainTimeoutMs: drainMilliseconds(p.cfg.DrainTimeout)}}},
 		repeat:   true,

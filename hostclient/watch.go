@@ -50,7 +50,13 @@ func (OutOfMemory) event()    {}
 // no state is missed, only intermediate ones. The last pair has the error that ended it, which is ctx's cause when ctx ended.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		err := c.watch(ctx, nil, func(e *pb.Event) error {
+		release, err := c.takeLongSlot(ctx)
+		if err != nil {
+			yield(nil, operationError("watch the guest", err))
+			return
+		}
+		defer release()
+		err = c.watch(ctx, nil, func(e *pb.Event) error {
 			if event := c.event(e); event != nil && !yield(event, nil) {
 				return errStopWatch
 			}
@@ -85,11 +91,6 @@ func (c *Client) event(e *pb.Event) Event {
 // watch calls handle for each event until it fails, or ctx ends. begin, if not nil, is called before the first event and before each beginning from
 // the start.
 func (c *Client) watch(ctx context.Context, begin func(), handle func(*pb.Event) error) error {
-	release, err := c.takeLongSlot(ctx)
-	if err != nil {
-		return operationError("watch the guest", err)
-	}
-	defer release()
 	for {
 		err := c.call(ctx, operation{
 			what:     "watch the guest",
