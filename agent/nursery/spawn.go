@@ -90,9 +90,9 @@ func (s *spawn) leave() {
 
 // await waits until the child has executed its program, failed or died, and learns its pid. An error may come with a pid, whose process must then be discarded.
 //
-// Until there is a pid the contexts are not heeded: the answer is a matter of milliseconds, or of the bound.
+// Until there is a pid the contexts are not heeded: the answer is a matter of milliseconds, or of the bound. Nor is ctx when the program has begun: the start has happened.
 func (s *spawn) await(ctx context.Context) error {
-	start := time.Now()
+	start, committed := time.Now(), false
 	for {
 		// The deadline is set before the contexts are looked at, so that no wake is lost.
 		var deadline time.Time
@@ -102,8 +102,11 @@ func (s *spawn) await(ctx context.Context) error {
 		if err := s.file.SetReadDeadline(deadline); err != nil {
 			return err
 		}
-		if s.pid != 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
+		if s.pid != 0 && ctx.Err() != nil && !committed {
+			var err error
+			if committed, err = s.executed(); !committed {
+				return errors.Join(context.Cause(ctx), err)
+			}
 		}
 		if s.pid != 0 && s.closing.Err() != nil {
 			return ErrClosed
