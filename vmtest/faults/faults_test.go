@@ -1,6 +1,8 @@
 package faults
 
 import (
+	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -21,6 +23,12 @@ func TestFaults(t *testing.T) {
 		{"Control", testControlFaults},
 		{"Both", testBothFaults},
 		{"ResetAll", testResetAll},
+		{"Sweep", testSweep},
+		{"KilledClients", testKilledClients},
+		{"KilledClientWithoutMemory", testForgetfulClient},
+		{"Bystanders", testBystanders},
+		{"DropOldest", testDropOldest},
+		{"Direct", testDirect},
 	} {
 		mine := rand.New(rand.NewPCG(rng.Uint64(), 0))
 		t.Run(tt.name, func(t *testing.T) { tt.test(t, m, mine) })
@@ -36,10 +44,10 @@ type transfer struct {
 	out, err *checker // nil: not connected
 }
 
-// kinds are the ways in which a process moves bytes.
+// kinds are the ways in which a process moves bytes that are run side by side.
 var kinds = []string{"cat", "generate", "sum"}
 
-// transfer makes a process of a kind that moves so many bytes. It does not run yet.
+// transfer makes a process of a kind that moves so many bytes. It does not run yet; finish deletes it.
 func (m *machine) transfer(t *testing.T, rng *rand.Rand, kind string, length int) *transfer {
 	t.Helper()
 	x := &transfer{t: t, kind: kind, length: length}
@@ -53,11 +61,20 @@ func (m *machine) transfer(t *testing.T, rng *rand.Rand, kind string, length int
 		cfg = script("(%s) & (%[1]s) >&2; wait", generate(length))
 		x.out, x.err = new(checker), new(checker)
 		cfg.Stdout, cfg.Stderr = x.out, x.err
+	case "out": // outwards
+		cfg = script("%s", generate(length))
+		x.out = new(checker)
+		cfg.Stdout = x.out
 	case "sum": // inwards
 		cfg = script(`s=$(md5sum); [ "$s" = "%s  -" ]`, streamSum(length))
 		cfg.Stdin = newSource(rng, length)
 	}
-	x.Process = m.process(t, cfg)
+	p, err := m.Client.NewProcess(cfg)
+	if err != nil {
+		t.Errorf("NewProcess(…) = %v; want no error", err)
+		return nil
+	}
+	x.Process = p
 	return x
 }
 
@@ -78,8 +95,8 @@ func (x *transfer) finish() {
 			x.t.Errorf("%s of %d bytes: the guest says of an output %+v", x.kind, x.length, o)
 		}
 	}
-	if err := x.Delete(deadline(x.t)); err != nil {
-		x.t.Errorf("%s of %d bytes: Delete() = %v; want no error", x.kind, x.length, err)
+	if _, err := x.ForceDelete(deadline(x.t)); err != nil {
+		x.t.Errorf("%s of %d bytes: ForceDelete() = %v; want no error", x.kind, x.length, err)
 	}
 }
 
@@ -97,8 +114,6 @@ func (x *transfer) run() {
 func (m *machine) transferAll(t *testing.T, rng *rand.Rand, p *plan, length int) {
 	t.Helper()
 	before := m.Machine.Device().Stats().Faults
-	stop := m.inject(p)
-	defer stop()
 	began := time.Now()
 	var wg sync.WaitGroup
 	for _, kind := range kinds {
@@ -116,25 +131,85 @@ func (m *machine) transferAll(t *testing.T, rng *rand.Rand, p *plan, length int)
 func testDataFaults(t *testing.T, m *machine, rng *rand.Rand) {
 	p := newPlan(rng)
 	p.data = anyDataFault
+	defer m.inject(p)()
 	m.transferAll(t, rng, p, 10<<20)
 }
 
-// testControlFaults cuts control connections at random bytes.
+// testControlFaults cuts control connections at random bytes while transfers and calls go on: no call fails, and nothing is done twice.
 func testControlFaults(t *testing.T, m *machine, rng *rand.Rand) {
 	p := newPlan(rng)
 	p.control = anyControlFault
-	m.inject(p)
-	m.Machine.Device().ResetConnections() // the present one has no fault
-	m.transferAll(t, rng, p, 1<<20)
+	m.transferAndCall(t, rng, p, 2<<20)
 }
 
 // testBothFaults has both kinds of connection break.
 func testBothFaults(t *testing.T, m *machine, rng *rand.Rand) {
 	p := newPlan(rng)
 	p.data, p.control = anyDataFault, anyControlFault
-	m.inject(p)
-	m.Machine.Device().ResetConnections()
-	m.transferAll(t, rng, p, 5<<20)
+	m.transferAndCall(t, rng, p, 5<<20)
+}
+
+// controlCuts is how many cuts of the control connection end the calls of transferAndCall.
+const controlCuts = 20
+
+// transferAndCall runs transfers, and short processes until there were enough control connections.
+func (m *machine) transferAndCall(t *testing.T, rng *rand.Rand, p *plan, length int) {
+	t.Helper()
+	defer m.inject(p)()
+	m.Machine.Device().ResetConnections() // the present one has no fault
+	calling := m.callUntil(t, rng, func() bool { return p.controlConnections() > controlCuts })
+	m.transferAll(t, rng, p, length)
+	t.Logf("%d processes beside the transfers; %v", <-calling, p)
+}
+
+// callUntil runs short processes one after the other, until enough says so or something fails. The channel tells how many when it is done.
+func (m *machine) callUntil(t *testing.T, rng *rand.Rand, enough func() bool) <-chan int {
+	calls := make(chan int, 1)
+	journal := fmt.Sprintf("/run/journal-%d", rng.Uint64())
+	mine := rand.New(rand.NewPCG(rng.Uint64(), 4))
+	go func() {
+		n := 0
+		for !enough() && !t.Failed() {
+			m.journalled(t, journal, n, mine)
+			n++
+		}
+		calls <- n
+	}()
+	return calls
+}
+
+// journalled runs a process that appends its number to a file and then writes the file's last two lines: it must have run once.
+func (m *machine) journalled(t *testing.T, journal string, n int, rng *rand.Rand) {
+	var out lockedBuffer
+	cfg := script("echo %d >>%s; tail -n2 %[2]s", n, journal)
+	cfg.Stdout = &out
+	p, err := m.Client.NewProcess(cfg)
+	if err != nil {
+		t.Errorf("NewProcess(…) = %v; want no error", err)
+		return
+	}
+	defer func() {
+		if _, err := p.ForceDelete(deadline(t)); err != nil {
+			t.Errorf("process %d: ForceDelete() = %v; want no error", n, err)
+		}
+	}()
+	if rng.IntN(2) == 0 {
+		err = p.Launch(deadline(t))
+	} else if err = p.Create(deadline(t)); err == nil {
+		err = p.Start(deadline(t))
+	}
+	if err != nil {
+		t.Errorf("process %d: start = %v; want no error", n, err)
+		return
+	}
+	status, err := p.Wait(deadline(t))
+	want := fmt.Sprintf("%d\n%d\n", n-1, n)
+	if n == 0 {
+		want = "0\n"
+	}
+	if err != nil || !status.Success() || out.String() != want {
+		t.Errorf("process %d: Wait() = %v, %v, output %q; want %q", n, status, err, out.String(), want)
+	}
 }
 
 // testResetAll resets all connections at once, again and again, as restored snapshots do.
@@ -156,4 +231,22 @@ func testResetAll(t *testing.T, m *machine, rng *rand.Rand) {
 	for _, x := range transfers {
 		x.finish()
 	}
+}
+
+// lockedBuffer is a bytes.Buffer for a Writer and a reader at the same time.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }

@@ -80,6 +80,12 @@ func stallFor(d time.Duration) *vsockdev.Gate {
 	return gate
 }
 
+func (p *plan) controlConnections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.controlSeen
+}
+
 func (p *plan) String() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
