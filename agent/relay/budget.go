@@ -3,6 +3,8 @@
 package relay
 
 import (
+	"sync/atomic"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/bellhop-vm/bellhop/protocol/stdio"
@@ -13,14 +15,31 @@ const minBudget = 1 << 20
 
 // Budget bounds the memory of all Sets of an agent together: what is not acknowledged, and what is on its way to a process. Over it, streams are read more slowly,
 // or not at all. The memory is mapped outside of Go's heap, so it goes back to the guest as soon as it is not needed.
+//
+// Beside it, half as much again is for pipes larger than the kernel makes them; a stream for which nothing of that is left has an ordinary one.
 type Budget struct {
-	pool *stdio.Pool
+	pool  *stdio.Pool
+	pipes atomic.Int64 // bytes left for large pipes
 }
 
 // NewBudget makes a budget of so many bytes. The least is 1 MiB. It needs no closing.
 func NewBudget(bytes int64) *Budget {
-	return &Budget{pool: stdio.NewPool(max(bytes, minBudget), mapBlock, unmapBlock)}
+	bytes = max(bytes, minBudget)
+	b := &Budget{pool: stdio.NewPool(bytes, mapBlock, unmapBlock)}
+	b.pipes.Store(max(bytes/2, largePipe))
+	return b
 }
+
+// takePipe reports whether one more pipe may be large. Then givePipe ends that.
+func (b *Budget) takePipe() bool {
+	if b.pipes.Add(-largePipe) >= 0 {
+		return true
+	}
+	b.givePipe()
+	return false
+}
+
+func (b *Budget) givePipe() { b.pipes.Add(largePipe) }
 
 // Used gives the bytes that streams hold now.
 func (b *Budget) Used() int64 { return b.pool.Used() }

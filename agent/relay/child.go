@@ -68,7 +68,7 @@ func (s *Set) makePipes() error {
 func (s *Set) makePipe(name pb.Stream) (err error) {
 	output := name != pb.Stream_STREAM_STDIN
 	if s.relay(name) != nil {
-		s.ends[name], s.files[name], err = pipe(label(name), output)
+		s.ends[name], s.files[name], err = s.cfg.Budget.pipe(label(name), output)
 		return err
 	}
 	flag := os.O_RDONLY

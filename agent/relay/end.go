@@ -11,13 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipeSize is what the pipes to and from a process are enlarged to, in bytes; the default of 64 KiB costs half of the throughput.
-const pipeSize = 1 << 20
-
 // end is the agent's end of a pipe, or one direction of a terminal's master: non-blocking, in the runtime's poller.
 type end struct {
 	*rawIO
 	file *os.File
+	pipe *pipeSize // nil: a terminal
 }
 
 // newEnd takes a file that the runtime's poller knows.
@@ -51,38 +49,13 @@ func pollable(f *os.File) (*os.File, error) {
 var past = time.Unix(1, 0)
 
 // Close ends every wait, and returns when the last call on the descriptor has.
-func (e *end) Close() error { return e.file.Close() }
+func (e *end) Close() error {
+	e.closePipe()
+	return e.file.Close()
+}
 
 // The kicks end a wait and all that follow, until unkicked.
 func (e *end) kickRead()    { _ = e.file.SetReadDeadline(past) }
 func (e *end) unkickRead()  { _ = e.file.SetReadDeadline(time.Time{}) }
 func (e *end) kickWrite()   { _ = e.file.SetWriteDeadline(past) }
 func (e *end) unkickWrite() { _ = e.file.SetWriteDeadline(time.Time{}) }
-
-// pipe makes a pipe for a stream of a process: ours is non-blocking, theirs is blocking and both are close-on-exec. output says that they write.
-func pipe(name string, output bool) (ours *end, theirs *os.File, err error) {
-	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-		return nil, nil, fmt.Errorf("cannot make pipe for %s: %w", name, err)
-	}
-	mine, other := p[1], p[0]
-	if output {
-		mine, other = p[0], p[1]
-	}
-	// A smaller pipe is slower, nothing else: the user's quota of pipe pages may be used up.
-	_, _ = unix.FcntlInt(uintptr(mine), unix.F_SETPIPE_SZ, pipeSize)
-	theirs = os.NewFile(uintptr(other), name)
-	if err := unix.SetNonblock(mine, true); err != nil {
-		_ = unix.Close(mine)
-		_ = theirs.Close()
-		return nil, nil, fmt.Errorf("cannot make pipe for %s: %w", name, err)
-	}
-	f := os.NewFile(uintptr(mine), name)
-	ours, err = newEnd(f)
-	if err != nil {
-		_ = f.Close()
-		_ = theirs.Close()
-		return nil, nil, err
-	}
-	return ours, theirs, nil
-}

@@ -177,6 +177,9 @@ func (in *input) deliver() bool {
 		return in.sinkFailed(err)
 	}
 	in.delivered(n)
+	if len(in.data) > 0 {
+		in.sink.enlarge()
+	}
 	return true
 }
 
@@ -369,6 +372,7 @@ func (in *input) dry() {
 	if in.waits && ln != nil {
 		in.rcv.Dry()
 		in.sendRecord()
+		in.sink.reduce()
 		if in.rcv.Unacked() {
 			in.timer.start(protocol.AckDelay, in.dry)
 		}

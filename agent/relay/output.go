@@ -144,6 +144,9 @@ func (o *output) pull() bool {
 		o.snd.Filled(n)
 		o.want, o.dry = nextRead(n, bufs)
 	}
+	if n >= smallPipe {
+		o.src.enlarge()
+	}
 	return o.pulled(err)
 }
 

@@ -388,7 +388,7 @@ func TestFullStdinDoesNotHoldUpExit(t *testing.T) {
 			c.chunk(strings.Repeat("x", 64<<10))
 		}
 	}()
-	eventually(t, "the pipe is filling", func() bool { return s.Info()[0].Offset >= pipeSize/2 })
+	eventually(t, "the pipe is filling", func() bool { return s.Info()[0].Offset >= largePipe/2 })
 	s.ProcessExited()
 	if r := c.lastRecord(t); r.Type != protocol.RecordStop {
 		t.Errorf("record %+v; want a stop", r)

@@ -11,6 +11,9 @@ func (o *output) beginWatch() {
 	if !o.idle || o.ln == nil || o.closed || o.watch {
 		return
 	}
+	if o.src != nil && !o.srcEOF {
+		o.src.reduce()
+	}
 	o.watch = true
 	o.set.wg.Add(1)
 	go o.watchAcks()
