@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bellhop-vm/bellhop/hostclient"
 	"github.com/bellhop-vm/bellhop/vmtest"
 )
 
@@ -20,16 +21,24 @@ const (
 	rawPort   = 7000 // where the raw streams arrive; Bellhop's own listener is elsewhere
 	blockSize = 64 << 10
 	bulkBytes = 128 << 20
+
+	smallBytes = 32 << 20 // in blocks of 4 KiB
 )
 
 // throughputFigures compare bulk transfers, as ratios of bytes per second.
 func throughputFigures() []figure {
 	return []figure{
-		{"stdout", ">=0.45", func(ctx context.Context, b *bench) (float64, error) {
+		{"stdout", ">=0.5", func(ctx context.Context, b *bench) (float64, error) {
 			return b.againstRaw(ctx, "stdout, MiB/s", stdout, rawOut, bulkBytes, blockSize)
 		}},
-		{"stdin", ">=0.45", func(ctx context.Context, b *bench) (float64, error) {
+		{"stdin", ">=0.6", func(ctx context.Context, b *bench) (float64, error) {
 			return b.againstRaw(ctx, "stdin, MiB/s", stdin, rawIn, bulkBytes, blockSize)
+		}},
+		{"stdout-4k", ">=1.2", func(ctx context.Context, b *bench) (float64, error) {
+			return b.againstRaw(ctx, "stdout in blocks of 4 KiB, MiB/s", stdout, rawOut, smallBytes, 4<<10)
+		}},
+		{"direct", ">=1.1", func(ctx context.Context, b *bench) (float64, error) {
+			return b.againstRaw(ctx, "stdout in direct mode, MiB/s", directStdout, rawOut, bulkBytes, blockSize)
 		}},
 		{"device-out", "-", func(ctx context.Context, b *bench) (float64, error) {
 			return b.againstRaw(ctx, "device out, MiB/s, against a pipe in the guest", rawOut, guestPipe, bulkBytes, blockSize)
@@ -135,9 +144,19 @@ func withRaw(ctx context.Context, vm *vmtest.VM, args []string, do func(net.Conn
 
 // stdout is a process that writes to its standard output.
 func stdout(ctx context.Context, vm *vmtest.VM, bytes, block int) (float64, error) {
+	return writer(ctx, vm, bytes, block, nil)
+}
+
+// directStdout is the same where the standard output is the vsock connection itself.
+func directStdout(ctx context.Context, vm *vmtest.VM, bytes, block int) (float64, error) {
+	return writer(ctx, vm, bytes, block, func(cfg *hostclient.ProcessConfig) { cfg.StdoutOptions.Direct = true })
+}
+
+func writer(ctx context.Context, vm *vmtest.VM, bytes, block int, change func(*hostclient.ProcessConfig)) (float64, error) {
 	m := &meter{}
 	cmd := vm.Client.Command(ctx, loadPath, "out", strconv.Itoa(bytes), strconv.Itoa(block))
 	cmd.Stdout = m
+	cmd.Config = change
 	if err := cmd.Run(); err != nil {
 		return 0, err
 	}
