@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
+	"github.com/bellhop-vm/bellhop/agent/failure"
 	"github.com/bellhop-vm/bellhop/protocol"
 	"github.com/bellhop-vm/bellhop/protocol/framefilter"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
@@ -39,10 +40,10 @@ func (s *Server) serveSession(ctx context.Context, conn net.Conn, peer *pb.Hello
 	if err != nil {
 		return fmt.Errorf("cannot begin multiplexing: %w", err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	var streams sync.WaitGroup
 	defer func() {
-		cancel()
+		cancel(failure.ErrConnectionLost)
 		_ = mux.Close()
 		streams.Wait()
 	}()

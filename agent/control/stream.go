@@ -25,7 +25,7 @@ type stream struct {
 
 // serveStream serves st until the host closes it, breaks the protocol, or the context ends.
 func (ses *session) serveStream(ctx context.Context, conn *yamux.Stream) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	st := &stream{ses: ses, conn: conn}
 	requests := make(chan *pb.Request)
 	done := make(chan struct{})
@@ -37,7 +37,7 @@ func (ses *session) serveStream(ctx context.Context, conn *yamux.Stream) {
 	}()
 
 	err := st.read(ctx, requests)
-	cancel()
+	cancel(whyEnded(conn))
 	_ = conn.SetDeadline(past) // a worker that writes to a host that does not read comes back
 	close(requests)
 	<-done
@@ -45,6 +45,14 @@ func (ses *session) serveStream(ctx context.Context, conn *yamux.Stream) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		ses.server.log.Debug("control stream ended", "stream", conn.StreamID(), "err", err)
 	}
+}
+
+// whyEnded tells a stream that the host closed, which cancels its operation, from one that ended with its connection.
+func whyEnded(conn *yamux.Stream) error {
+	if conn.Session().IsClosed() {
+		return failure.ErrConnectionLost
+	}
+	return context.Canceled
 }
 
 // largeRequest is the size in bytes from which on a stream's buffer is worth giving back.

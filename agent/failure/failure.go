@@ -16,6 +16,9 @@ import (
 // MaxText bounds a message and each step, in bytes: what a runtime or a spec makes us quote may be long.
 const MaxText = 2048
 
+// ErrConnectionLost is the cause with which the context of an operation ends when its control connection has ended, whoever ended it. Nobody has cancelled the operation then.
+var ErrConnectionLost = errors.New("the control connection is lost")
+
 // step is one link of the chain: what was being done when err happened.
 type step struct {
 	name string

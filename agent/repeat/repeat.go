@@ -5,6 +5,7 @@ package repeat
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -90,7 +91,7 @@ func (l *Log) Close(ctx context.Context) error {
 
 // Do runs f once for the key, or joins or answers from an earlier Do with the same key. A failed or rolled-back attempt leaves no result: those who
 // waited for it get its error, and the next Do tries again. The same id with another operation or object is INVALID_ARGUMENT. When ctx ends, Do returns
-// its error, and f is cancelled if nobody else waits for it.
+// its error, and f is cancelled if nobody else waits for it; but with the cause failure.ErrConnectionLost f goes on, for the repeat to join.
 func (l *Log) Do(ctx context.Context, key Key, progress func(*pb.Response) error, f Func) (*pb.Response, error) {
 	for {
 		e, joined, err := l.enter(key, f)
@@ -106,7 +107,7 @@ func (l *Log) Do(ctx context.Context, key Key, progress func(*pb.Response) error
 			}
 		}
 		resp, err := e.follow(ctx, progress)
-		l.leave(e)
+		l.leave(e, errors.Is(context.Cause(ctx), failure.ErrConnectionLost))
 		return resp, err
 	}
 }
@@ -195,12 +196,12 @@ func (l *Log) Forget(name string) {
 	delete(l.objects, name)
 }
 
-// leave counts a party out, and cancels an attempt that nobody waits for.
-func (l *Log) leave(e *entry) {
+// leave counts a party out, and cancels an attempt that nobody waits for any more, unless its connection was lost: then it has not said so.
+func (l *Log) leave(e *entry, lost bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e.parties--
-	if e.parties == 0 && !e.over() {
+	if e.parties == 0 && !lost && !e.over() {
 		e.abandoned = true
 		e.cancel()
 	}

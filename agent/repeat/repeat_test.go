@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/bellhop-vm/bellhop/agent/failure"
 	"github.com/bellhop-vm/bellhop/protocol"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
@@ -124,6 +125,49 @@ func TestJoin(t *testing.T) {
 		}
 		if runs != 1 {
 			t.Errorf("the operation ran %d times; want once", runs)
+		}
+	})
+}
+
+// TestLostConnection ends the callers' contexts since their connections broke: the attempt goes on, and the repeat gets its result. One that is cancelled then still ends it.
+func TestLostConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLog()
+		defer end(t, l)
+		key := Key{ID: ID{1}, Op: Create, Object: "web"}
+		ctx, lose := context.WithCancelCause(t.Context())
+		release := make(chan struct{})
+		first := make(chan error, 1)
+		go func() {
+			unheard := func(*pb.Response) error { return errors.New("nobody reads") }
+			_, err := l.Do(ctx, key, unheard, func(ctx context.Context, progress func(*pb.Response)) (*pb.Response, error) {
+				progress(response(1))
+				select {
+				case <-release:
+					return response(7), nil
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			})
+			first <- err
+		}()
+		synctest.Wait()
+		lose(failure.ErrConnectionLost)
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Errorf("Do() of a lost connection = %v; want context.Canceled", err)
+		}
+		again := make(chan uint32, 1)
+		go func() {
+			pid, err := do(t, l, key, value(8))
+			if err != nil {
+				t.Errorf("repeated Do() = %v; want success", err)
+			}
+			again <- pid
+		}()
+		synctest.Wait()
+		close(release)
+		if pid := <-again; pid != 7 {
+			t.Errorf("repeated Do() = %d; want 7, of the attempt that went on", pid)
 		}
 	})
 }
