@@ -208,7 +208,7 @@ func (o *output) take(c net.Conn, b []byte) error {
 	for len(b) > 0 {
 		o.mu.Lock()
 		data, n, err := o.rcv.Parse(b)
-		wanted := !o.over()
+		wanted := !o.over() && !o.closed
 		o.mu.Unlock()
 		if err != nil {
 			return err
