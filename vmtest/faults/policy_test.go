@@ -113,7 +113,7 @@ func testDropOldest(t *testing.T, m *machine, _ *rand.Rand) {
 
 // testDirect moves a stream without resuming: whole where nothing breaks, and where the connection does, that is the end, which both sides learn.
 func testDirect(t *testing.T, m *machine, rng *rand.Rand) {
-	run := func(length int, fault ...vsockdev.Fault) (hostclient.ExitStatus, error, int) {
+	run := func(length int, fault ...vsockdev.Fault) (hostclient.ExitStatus, int, error) {
 		t.Helper()
 		p := newPlan(rng)
 		p.data = func(*rand.Rand) []vsockdev.Fault { return fault }
@@ -122,15 +122,15 @@ func testDirect(t *testing.T, m *machine, rng *rand.Rand) {
 		cfg := script("%s", generate(length))
 		cfg.Stdout, cfg.StdoutOptions.Direct = out, true
 		status, err := m.launch(t, cfg).Wait(deadline(t))
-		return status, err, out.received()
+		return status, out.received(), err
 	}
 	length := 5<<20 + rng.IntN(100)
-	if status, err, n := run(length); err != nil || !status.Success() || n != length {
+	if status, n, err := run(length); err != nil || !status.Success() || n != length {
 		t.Errorf("direct: Wait() = %v, %v, %d bytes; want success and %d", status, err, n, length)
 	}
 	at := uint64(rng.IntN(1 << 20))
 	for _, a := range cuts {
-		status, err, n := run(length, vsockdev.Fault{Direction: vsockdev.GuestToHost, At: 64 + at, Action: a})
+		status, n, err := run(length, vsockdev.Fault{Direction: vsockdev.GuestToHost, At: 64 + at, Action: a})
 		if status.Success() || n > int(at) || a == vsockdev.FaultReset && err == nil {
 			t.Errorf("direct, %s at %d: Wait() = %v, %v, %d bytes; want that the process fails", actionName(a), at, status, err, n)
 		}
