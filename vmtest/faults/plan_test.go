@@ -12,9 +12,7 @@ import (
 	"github.com/bellhop-vm/bellhop/vmm/vsockdev"
 )
 
-// actions are what can go wrong with a connection.
-var actions = []vsockdev.FaultAction{vsockdev.FaultReset, vsockdev.FaultClose, vsockdev.FaultHalfClose, vsockdev.FaultStall}
-
+// actionName names what can go wrong with a connection.
 func actionName(a vsockdev.FaultAction) string {
 	return map[vsockdev.FaultAction]string{
 		vsockdev.FaultReset: "reset", vsockdev.FaultClose: "close", vsockdev.FaultHalfClose: "half-close", vsockdev.FaultStall: "stall",
