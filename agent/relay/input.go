@@ -219,7 +219,7 @@ func (in *input) deliverTail() bool {
 // sinkFailed takes every failure as the process's wish to read no more: EPIPE, or EIO of a terminal without a process.
 func (in *input) sinkFailed(err error) bool {
 	if err == errAgain {
-		return false
+		return in.sink.enlarge() // then there is room
 	}
 	in.stop()
 	return true

@@ -26,21 +26,22 @@ type pipeSize struct {
 	closed bool
 }
 
-// enlarge is called when a pipe was found full. A smaller one is slower, nothing else.
-func (e *end) enlarge() {
+// enlarge is called when a pipe was found full, and reports whether it has become larger. A smaller one is slower, nothing else.
+func (e *end) enlarge() bool {
 	if e.pipe == nil {
-		return
+		return false
 	}
 	e.pipe.mu.Lock()
 	defer e.pipe.mu.Unlock()
 	if e.pipe.large || e.pipe.closed || !e.pipe.budget.takePipe() {
-		return
+		return false
 	}
 	if e.resize(largePipe) != nil { // the user's quota of pipe pages may be used up, too
 		e.pipe.budget.givePipe()
-		return
+		return false
 	}
 	e.pipe.large = true
+	return true
 }
 
 // reduce is called when a pipe has been idle. One that has more in it than fits is left as it is.
