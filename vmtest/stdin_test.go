@@ -113,9 +113,9 @@ func testBlockedStdin(t *testing.T, g *guest) {
 		cfg := g.script(where, "sleep 1000")
 		cfg.Stdin = endless{}
 		p := g.start(t, cfg)
-		eventually(t, "the input to fill the pipe", func() bool {
+		eventually(t, "input to reach the pipe", func() bool {
 			info, _ := g.info(t, p.ID())
-			return len(info.Streams) == 1 && info.Streams[0].Offset >= 64<<10
+			return len(info.Streams) == 1 && info.Streams[0].Offset >= 4<<10
 		})
 		if err := p.CloseStdin(ctx); err != nil {
 			t.Errorf("CloseStdin() = %v; want no error", err)
