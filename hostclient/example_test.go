@@ -371,3 +371,108 @@ func ExampleParseSignal() {
 	// SIGKILL <nil>
 	// signal 34 <nil>
 }
+
+func ExampleClient_Ping() {
+	var client *hostclient.Client // from Connect
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := client.Ping(ctx); err != nil {
+		log.Print("the guest does not answer: ", err)
+	}
+}
+
+func ExampleClient_Unmount() {
+	var client *hostclient.Client // from Connect
+	err := client.Unmount(context.Background(), "/scratch")
+	if errors.Is(err, errdefs.ErrFailedPrecondition) {
+		fmt.Println("somebody still has a file open there")
+	}
+}
+
+func ExampleClient_Done() {
+	var client *hostclient.Client // from Connect
+	<-client.Done()
+	if errors.Is(client.Err(), hostclient.ErrClosed) {
+		return
+	}
+	log.Print("the guest is lost: ", client.Err())
+}
+
+func ExampleClient_Reboot() {
+	var client *hostclient.Client // from Connect
+	if err := client.Reboot(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleContainer_Kill() {
+	var client *hostclient.Client // from Connect
+	if err := client.Container("web").Kill(context.Background(), hostclient.SIGTERM); errors.Is(err, errdefs.ErrFailedPrecondition) {
+		fmt.Println("it has exited already")
+	}
+}
+
+func ExampleCmd_Output() {
+	var client *hostclient.Client // from Connect
+	out, err := client.Command(context.Background(), "cat", "/nonexistent").Output()
+	if exit, ok := errors.AsType[*hostclient.ExitError](err); ok {
+		fmt.Printf("%q, and on its standard error %q\n", out, exit.Stderr)
+	}
+}
+
+func ExampleCmd_Start() {
+	var client *hostclient.Client // from Connect
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel() // would kill it
+	cmd := client.Command(ctx, "make", "-C", "/src")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("runs as", cmd.Process.Pid())
+	fmt.Println("ended with", hostclient.ShellCode(cmd.Wait()))
+}
+
+func ExampleProcess_Create() {
+	var p *hostclient.Process // from NewProcess
+	ctx := context.Background()
+	if err := p.Create(ctx); err != nil { // its stdio is connected now, it does not run
+		log.Fatal(err)
+	}
+	if err := p.Resize(ctx, 120, 40); err != nil {
+		log.Fatal(err)
+	}
+	if err := p.Start(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleProcess_KillAll() {
+	var p *hostclient.Process // the first of a container
+	if err := p.KillAll(context.Background(), hostclient.SIGTERM); err != nil {
+		log.Print(err)
+	}
+}
+
+func ExampleProcess_CloseStdin() {
+	var p *hostclient.Process // which reads os.Stdin
+	if err := p.CloseStdin(context.Background()); err != nil {
+		log.Print(err)
+	}
+}
+
+func ExampleProcess_Delete() {
+	var p *hostclient.Process // from NewProcess or Attach
+	ctx := context.Background()
+	err := p.Delete(ctx)
+	if errors.Is(err, errdefs.ErrFailedPrecondition) { // it runs
+		var survivors []hostclient.Holder
+		survivors, err = p.ForceDelete(ctx)
+		for _, s := range survivors {
+			fmt.Printf("%d (%q) lives on in the container\n", s.Pid, s.Name)
+		}
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
