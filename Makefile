@@ -4,6 +4,7 @@ GO      ?= go
 BUILD   := build
 KERNEL  := $(BUILD)/kernel/vmlinuz
 AGENT_TAGS := netgo osusergo runc_nocriu seccomp
+SOAK    ?= 1h
 TOOL    := $(GO) tool -modfile=tools/go.mod
 # Inlining costs half a megabyte, most of it in code that runs once: it is kept for the runtime and for what moves bytes.
 INLINED := runtime internal/runtime/... internal/poll syscall $(addprefix github.com/bellhop-vm/bellhop/,agent/relay protocol \
@@ -14,7 +15,7 @@ TAGS    := -tags "$(AGENT_TAGS)"
 
 export CGO_ENABLED ?= 1
 
-.PHONY: help deps build demo test unit lint generate check-generated bench clean
+.PHONY: help deps build demo test unit lint generate check-generated bench soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +65,9 @@ check-generated: ## Fail if the generated types are not those of the .proto
 	@tmp=$$(mktemp -d) && trap 'rm -rf $$tmp' EXIT && protoc -I protocol/pb --plugin=protoc-gen-go-lite=$$($(TOOL) -n protoc-gen-go-lite) \
 	  --go-lite_out=$$tmp --go-lite_opt=paths=source_relative,features=marshal+unmarshal+size+equal protocol/pb/bellhop.proto && \
 	  cmp $$tmp/bellhop.pb.go protocol/pb/bellhop.pb.go || { echo "protocol/pb/bellhop.pb.go is not current: run make generate"; exit 1; }
+
+soak: build ## Cut connections at random for a long time (SOAK=1h): thousands of faults, gigabytes, sums equal
+	$(GO) test $(TAGS) -count=1 -timeout 24h -v -run '^TestSoak$$' ./vmtest/faults -soak=$(SOAK)
 
 bench: build ## Measure; each figure is a line `figure NAME VALUE LIMIT` (FIGURES=NAME,… runs some)
 	@$(GO) run ./vmtest/bench -figures '$(FIGURES)'
