@@ -53,9 +53,7 @@ func testStdinMeetsStdout(t *testing.T, g *guest) {
 		defer feed.Close()
 		cfg.Stdin, cfg.Stdout = in, out
 		p := g.start(t, cfg)
-		if _, err := io.WriteString(feed, "last words"); err != nil {
-			t.Fatal(err)
-		}
+		give(t, feed, "last words")
 		if err := p.CloseStdin(deadline(t)); err != nil {
 			t.Errorf("CloseStdin() = %v; want no error", err)
 		}
@@ -64,6 +62,16 @@ func testStdinMeetsStdout(t *testing.T, g *guest) {
 			t.Errorf("Wait() = %v, %v, %d bytes; want all of it", status, err, len(out.String()))
 		}
 	})
+}
+
+// give writes to a relay's pipe and returns when the relay has the text: it reads again only then, also for nothing.
+func give(t *testing.T, feed *io.PipeWriter, text string) {
+	t.Helper()
+	for _, b := range []string{text, ""} {
+		if _, err := feed.Write([]byte(b)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // testCloseStdinRace ends the input from both sides at once, many times: what was read arrives, and the process sees one end.
@@ -75,9 +83,7 @@ func testCloseStdinRace(t *testing.T, g *guest) {
 		cfg := g.script(where, "exec cat")
 		cfg.Stdin, cfg.Stdout = in, &out
 		p := g.start(t, cfg)
-		if _, err := io.WriteString(feed, "kept"); err != nil { // the relay has it when this returns
-			t.Fatal(err)
-		}
+		give(t, feed, "kept")
 		closed := make(chan error, 1)
 		go func() { closed <- p.CloseStdin(deadline(t)) }()
 		_ = feed.Close()
