@@ -237,6 +237,7 @@ func (p *Process) created(err error, success processState) error {
 	case err == nil:
 		p.setState(success)
 		if p.stdio != nil {
+			p.stdio.set.Created()
 			p.client.startWatching()
 			p.spawn(p.keepAttached)
 		}

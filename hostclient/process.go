@@ -246,7 +246,9 @@ func (p *Process) observe(info *pb.ProcessInfo) {
 		p.ended()
 	}
 	for _, s := range info.GetStreams() {
-		if !s.GetAttached() && !s.GetEnded() && !s.GetDirect() {
+		// Of an output that has ended, the guest may still lack our word that we have the end: while it does, nobody hears that all is drained.
+		ended := s.GetEnded() && (s.GetStream() == pb.Stream_STREAM_STDIN || p.waitDone())
+		if !s.GetAttached() && !ended && !s.GetDirect() {
 			p.streamLost(s.GetStream(), s.GetGeneration())
 		}
 	}

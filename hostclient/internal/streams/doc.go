@@ -4,6 +4,6 @@
 // A Hub serves one listener for any number of processes. A process has one Set. The guest is not trusted: what it sends is bounded and checked, and can at worst end
 // its own connection.
 //
-// To create: New, Stdio for the request, Dialing when the guest says so, Connected when it says that it has connected. After a loss: AttachRequest for the request,
+// To create: New, Stdio for the request, Dialing when the guest says so, Connected when it says that it has connected, Created. After a loss: AttachRequest for the request,
 // Dialing, Connected and Attached, or Retry where the guest refused. After `drained`: Finish. At the end: Close.
 package streams

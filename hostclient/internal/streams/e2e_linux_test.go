@@ -94,6 +94,7 @@ func (p *pair) connect(cfg streams.Config) {
 	if err := p.host.Connected(ctx); err != nil {
 		p.t.Fatal(err)
 	}
+	p.host.Created()
 	files, err := p.guest.ChildFiles()
 	if err != nil {
 		p.t.Fatal(err)

@@ -210,3 +210,26 @@ func (h *Hub) forget(e *expectation) {
 		h.expected = slices.Delete(h.expected, i, i+1)
 	}
 }
+
+// renew expects again what was met, under the same token.
+func (h *Hub) renew(e *expectation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e.spent = false
+	if !slices.Contains(h.expected, e) {
+		h.expected = append(h.expected, e)
+	}
+}
+
+// withdraw ends an expectation, and reports false when a connection is about to meet it.
+func (h *Hub) withdraw(e *expectation) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if e.spent {
+		return false
+	}
+	if i := slices.Index(h.expected, e); i >= 0 {
+		h.expected = slices.Delete(h.expected, i, i+1)
+	}
+	return true
+}

@@ -174,6 +174,7 @@ func TestHostileGuest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			s.Created()
 			_, _ = c.Write(append([]byte{0, 0, 0, 2, 'h', 'i'}, bad...))
 			if name == "half a chunk" {
 				c.Close()
@@ -215,6 +216,7 @@ func TestHostileAcks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			s.Created()
 			_, _ = c.Write(bad)
 			if _, err := io.Copy(io.Discard, c); err != nil {
 				t.Logf("the guest's end: %v", err)

@@ -269,7 +269,7 @@ func (in *input) broken(err error) {
 	in.snd.Broken()
 	if !in.retired && !in.closed {
 		in.set.log.Debug("data connection lost", "stream", "stdin", "error", err)
-		in.set.lost.put(LostStream{Stream: pb.Stream_STREAM_STDIN, Generation: in.gen})
+		in.set.connectionLost(LostStream{Stream: pb.Stream_STREAM_STDIN, Generation: in.gen})
 	}
 }
 

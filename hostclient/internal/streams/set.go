@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -27,11 +28,13 @@ type Set struct {
 	crew    crew
 	streams []stream // by number
 	lost    lossQueue
+	created atomic.Bool     // Created was called
 	closing context.Context // ends with Close
 	close   context.CancelFunc
 
 	mu      sync.Mutex
 	waiting map[pb.Stream]*expectation // streams whose connection is expected
+	first   map[pb.Stream]*expectation // what New expects, until Created
 	changed chan struct{}              // closed and renewed when waiting, or bound, changes
 	bound   time.Time                  // of accepting; zero before Dialing
 	closed  bool
@@ -66,9 +69,9 @@ type stream interface {
 	shut()
 }
 
-// New begins to expect the streams of cfg at the hub. The bound on their arrival runs from Dialing.
+// New begins to expect the streams of cfg at the hub, and does so again whenever one of their connections is lost before Created. The bound on their arrival runs from Dialing.
 func New(hub *Hub, cfg Config) (*Set, error) {
-	s := &Set{hub: hub, cfg: cfg, log: cfg.Logger, waiting: make(map[pb.Stream]*expectation), changed: make(chan struct{})}
+	s := &Set{hub: hub, cfg: cfg, log: cfg.Logger, waiting: make(map[pb.Stream]*expectation), first: make(map[pb.Stream]*expectation), changed: make(chan struct{})}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -85,10 +88,11 @@ func New(hub *Hub, cfg Config) (*Set, error) {
 		s.streams = append(s.streams, s.newOutput(pb.Stream_STREAM_STDERR, cfg.Stderr))
 	}
 	if cfg.Attach {
+		s.created.Store(true)
 		return s, nil
 	}
 	for _, st := range s.streams {
-		s.expect(st)
+		s.first[st.name()] = s.expect(st)
 	}
 	return s, nil
 }

@@ -1,0 +1,77 @@
+package streams
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/bellhop-vm/bellhop/protocol"
+	"github.com/bellhop-vm/bellhop/protocol/pb"
+)
+
+// connectAgain dials until the host has noticed that the connection before is gone.
+func (g *guestDialer) connectAgain(p protocol.Preamble) io.WriteCloser {
+	g.t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; {
+		c, err := g.connect(p)
+		if err == nil {
+			return c
+		}
+		c.Close()
+		if time.Now().After(end) {
+			g.t.Fatalf("the stream is not expected again: %v", err)
+		}
+	}
+}
+
+// TestRepeatedCreate has the guest roll back and dial again under the same tokens, as for a Create that is repeated on the next control connection.
+func TestRepeatedCreate(t *testing.T) {
+	g := newGuestDialer(t, nil)
+	var out bytes.Buffer
+	r, w := io.Pipe()
+	defer w.Close()
+	s := g.newSet(Config{Stdin: r, Stdout: &out})
+	stdin, stdout := preamble(s, pb.Stream_STREAM_STDIN), preamble(s, pb.Stream_STREAM_STDOUT)
+	for range 3 {
+		g.connectAgain(stdin).Close()
+		g.connectAgain(stdout).Close()
+	}
+	g.connectAgain(stdin)
+	c := g.connectAgain(stdout)
+	if err := s.Connected(t.Context()); err != nil {
+		t.Fatalf("Connected() = %v; want no error", err)
+	}
+	s.Created()
+	if _, err := c.Write(protocol.AppendEnd([]byte{0, 0, 0, 2, 'h', 'i'}, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Finish(t.Context(), []*pb.Output{{Stream: pb.Stream_STREAM_STDOUT, Length: 2, Drained: true}}); err != nil || out.String() != "hi" {
+		t.Errorf("Finish() = %v, the Writer got %q; want hi", err, out.String())
+	}
+	select {
+	case l := <-s.Lost():
+		t.Errorf("Lost() = %v; want none", l)
+	default:
+	}
+}
+
+// TestLostBeforeCreated has a connection break between what the guest does and its answer to Create: then it is a loss like any other.
+func TestLostBeforeCreated(t *testing.T) {
+	g := newGuestDialer(t, nil)
+	s := g.newSet(Config{Stdout: io.Discard})
+	p := preamble(s, pb.Stream_STREAM_STDOUT)
+	g.connectAgain(p).Close()
+	s.Created()
+	select {
+	case l := <-s.Lost():
+		if l != (LostStream{pb.Stream_STREAM_STDOUT, 1}) {
+			t.Errorf("Lost() = %v; want stdout, generation 1", l)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the loss is not reported")
+	}
+	if _, err := g.connect(p); err == nil {
+		t.Error("the token is accepted after Created")
+	}
+}
