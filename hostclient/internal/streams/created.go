@@ -22,6 +22,7 @@ func (s *Set) expectAgain(l LostStream) {
 	case e == nil: // Created was faster
 		s.lost.put(l)
 	default:
+		e.again = true
 		s.waiting[l.Stream] = e
 		s.hub.renew(e)
 		s.wake()

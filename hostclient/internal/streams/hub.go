@@ -40,6 +40,8 @@ type Hub struct {
 
 // expectation is one stream that the guest is to dial for.
 type expectation struct {
+	again bool // it has arrived before; of its Set, under the mu there
+
 	token protocol.Token
 	spent bool // by the connection that is being accepted, or was
 

@@ -200,11 +200,11 @@ func (s *Set) Connected(ctx context.Context) error {
 	}
 }
 
-// missing names the streams that have not arrived. mu is held.
+// missing names the streams that have not arrived. One that is expected again has: the guest may know nothing of its loss, and will not dial then. mu is held.
 func (s *Set) missing() string {
 	var names []string
 	for _, st := range s.streams {
-		if s.waiting[st.name()] != nil {
+		if e := s.waiting[st.name()]; e != nil && !e.again {
 			names = append(names, label(st.name()))
 		}
 	}
