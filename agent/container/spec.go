@@ -63,7 +63,11 @@ func foreignSection(s *specs.Spec) string {
 		name string
 		set  bool
 	}{
-		{"solaris", s.Solaris != nil}, {"windows", s.Windows != nil}, {"vm", s.VM != nil}, {"zos", s.ZOS != nil}, {"freebsd", s.FreeBSD != nil},
+		{"solaris", s.Solaris != nil},
+		{"windows", s.Windows != nil},
+		{"vm", s.VM != nil},
+		{"zos", s.ZOS != nil},
+		{"freebsd", s.FreeBSD != nil},
 		{"process.commandLine", s.Process.CommandLine != ""},
 	} {
 		if section.set {
