@@ -171,6 +171,10 @@ func (s *fakeStdio) receive(conn net.Conn) {
 			return
 		}
 		s.mu.Lock()
+		if s.conns[pb.Stream_STREAM_STDIN] != conn { // an agent retires the old connection before it states an offset
+			s.mu.Unlock()
+			return
+		}
 		s.in = append(s.in, b...)
 		_, _ = conn.Write(protocol.Record{Type: protocol.RecordAck, Offset: uint64(len(s.in))}.Append(nil))
 		s.changed.Broadcast()
