@@ -3,7 +3,6 @@ package hostclient
 import (
 	"testing"
 
-	"github.com/bellhop-vm/bellhop/hostclient/internal/streams"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -18,19 +17,20 @@ func TestObserveUnattached(t *testing.T) {
 		waiting *waiting
 		want    bool
 	}{
-		{"open", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT}, newWaiting(), true},
-		{"attached", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT, Attached: true}, newWaiting(), false},
-		{"direct", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT, Direct: true}, newWaiting(), false},
-		{"ended", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT, Ended: true}, newWaiting(), true},
-		{"ended, nobody waits", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT, Ended: true}, nil, true},
-		{"ended and drained", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT, Ended: true}, done, false},
-		{"ended input", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDIN, Ended: true}, newWaiting(), false},
-		{"another generation", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT, Generation: 5}, newWaiting(), false},
+		{"open", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT, Generation: 2}, newWaiting(), true},
+		{"attached", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT, Generation: 2, Attached: true}, newWaiting(), false},
+		{"direct", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT, Generation: 2, Direct: true}, newWaiting(), false},
+		{"ended", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT, Generation: 2, Ended: true}, newWaiting(), true},
+		{"ended, nobody waits", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT, Generation: 2, Ended: true}, nil, true},
+		{"ended and drained", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT, Generation: 2, Ended: true}, done, false},
+		{"ended input", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDIN, Generation: 2, Ended: true}, newWaiting(), false},
+		{"an earlier generation", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT, Generation: 1}, newWaiting(), false},
+		{"a generation to come", &pb.StreamInfo{Stream: pb.Stream_STREAM_STDOUT, Generation: 3}, newWaiting(), true},
 	} {
-		s := &stdio{connected: [3]bool{true, true, true}, told: make(chan streams.LostStream, 3)}
+		s := &stdio{connected: [3]bool{true, true, true}, toldNews: make(chan struct{}, 1), generation: [3]uint32{2, 2, 2}}
 		p := &Process{stdio: s, waiting: tt.waiting, exitSeen: make(chan struct{})}
 		p.observe(&pb.ProcessInfo{State: pb.State_STATE_EXITED, Streams: []*pb.StreamInfo{tt.info}})
-		if got := len(s.told) > 0; got != tt.want {
+		if got := len(s.takeTold()) > 0; got != tt.want {
 			t.Errorf("%s: told of a loss = %t; want %t", tt.name, got, tt.want)
 		}
 	}

@@ -26,7 +26,7 @@ type stdio struct {
 	set       *streams.Set
 	connected [3]bool
 
-	told chan streams.LostStream // losses that only the guest noticed
+	toldNews chan struct{} // holds an element when told has something new
 
 	finishing context.Context // ends when a stream is lost for good, or detached; its cause says why
 	giveUp    context.CancelCauseFunc
@@ -34,6 +34,7 @@ type stdio struct {
 
 	mu         sync.Mutex
 	generation [3]uint32
+	told       [3]uint32 // the newest generation of which the guest says that its connection broke; 0: none that was not looked at
 }
 
 // openStdio listens, and expects the streams of the configuration. It is nil without streams.
@@ -49,7 +50,7 @@ func newStdio(set *streams.Set, cfg *ProcessConfig, generation [3]uint32) *stdio
 	s := &stdio{
 		set:        set,
 		connected:  [3]bool{cfg.Stdin != nil, cfg.Stdout != nil, cfg.Stderr != nil},
-		told:       make(chan streams.LostStream, 3),
+		toldNews:   make(chan struct{}, 1),
 		kept:       make(chan struct{}),
 		generation: generation,
 	}
@@ -135,16 +136,37 @@ func (s *stdio) attached(a *pb.Attached) {
 
 // streamLost takes the guest's word that a connection broke which may look alive from here.
 func (p *Process) streamLost(stream pb.Stream, generation uint32) {
-	if p.stdio == nil || stream < 0 || int(stream) >= len(p.stdio.connected) || !p.stdio.connected[stream] {
-		return
+	if p.stdio != nil && stream >= 0 && int(stream) < len(p.stdio.connected) && p.stdio.connected[stream] {
+		p.stdio.tell(stream, generation)
 	}
-	if generation != p.stdio.currentGeneration(stream) {
-		return // of an earlier attachment, or another client's
+}
+
+// tell keeps the newest loss of a stream. A generation that is not current yet may be that of the attach that goes on, whose answer this has overtaken.
+func (s *stdio) tell(stream pb.Stream, generation uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if generation < s.generation[stream] {
+		return // of an earlier attachment
 	}
+	s.told[stream] = max(generation, s.told[stream])
 	select {
-	case p.stdio.told <- streams.LostStream{Stream: stream, Generation: generation}:
-	default: // three are known already
+	case s.toldNews <- struct{}{}:
+	default:
 	}
+}
+
+// takeTold gives the losses that the guest has told of.
+func (s *stdio) takeTold() []streams.LostStream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var lost []streams.LostStream
+	for i, generation := range s.told {
+		if generation != 0 {
+			lost = append(lost, streams.LostStream{Stream: pb.Stream(i), Generation: generation})
+		}
+	}
+	s.told = [3]uint32{}
+	return lost
 }
 
 // keepAttached attaches again to streams whose connections break, for as long as the host has the process and wants them, or until one can't be had any more: then the
@@ -155,25 +177,31 @@ func (p *Process) keepAttached() {
 	defer cancel(nil)
 	defer context.AfterFunc(p.stdio.finishing, func() { cancel(context.Cause(p.stdio.finishing)) })()
 	for {
-		var lost streams.LostStream
+		var lost []streams.LostStream
 		select {
-		case lost = <-p.stdio.set.Lost():
-		case lost = <-p.stdio.told:
+		case l := <-p.stdio.set.Lost():
+			lost = append(lost, l)
+		case <-p.stdio.toldNews:
+			lost = p.stdio.takeTold()
 		case <-ctx.Done():
 			return
 		}
-		if ctx.Err() != nil {
-			return
-		}
-		if lost.Generation != p.stdio.currentGeneration(lost.Stream) {
-			continue // both ends noticed, and it is attached again
-		}
-		if err := p.reattach(ctx, lost.Stream); err != nil && ctx.Err() == nil {
-			p.log.Warn("lost a stream", "process", p.id, "stream", Stream(lost.Stream), "err", err)
-			p.stdio.giveUp(fmt.Errorf("lost %v: %w", Stream(lost.Stream), err))
-			return
+		for _, l := range lost {
+			if err := p.restore(ctx, l); err != nil && ctx.Err() == nil {
+				p.log.Warn("lost a stream", "process", p.id, "stream", Stream(l.Stream), "err", err)
+				p.stdio.giveUp(fmt.Errorf("lost %v: %w", Stream(l.Stream), err))
+				return
+			}
 		}
 	}
+}
+
+// restore attaches again to a stream, unless both ends noticed the loss and it is attached again already.
+func (p *Process) restore(ctx context.Context, lost streams.LostStream) error {
+	if ctx.Err() != nil || lost.Generation != p.stdio.currentGeneration(lost.Stream) {
+		return nil
+	}
+	return p.reattach(ctx, lost.Stream)
 }
 
 // reattach attaches to a stream again, for as long as that can succeed.

@@ -232,7 +232,7 @@ func TestReattachOnTheGuestsWord(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "attached again", func() bool { return g.table.times("attach") > 0 })
-	eventually(t, "taken all that was told", func() bool { return len(p.stdio.told) == 0 })
+	eventually(t, "taken all that was told", func() bool { return len(p.stdio.toldNews) == 0 })
 	for range 10 { // time for an Attach that should not be
 		if err := c.Ping(t.Context()); err != nil {
 			t.Fatal(err)

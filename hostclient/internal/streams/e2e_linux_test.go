@@ -310,7 +310,8 @@ func TestNewClientTakesOver(t *testing.T) {
 	if _, err := p.finish(); err != nil {
 		t.Fatal(err)
 	}
-	if got := second.b.String(); got != "two three" {
+	// What the first one's Writer had and its Detach came too early to acknowledge comes again.
+	if got := second.b.String(); got != "two three" && got != "one two three" {
 		t.Errorf("the second client got %q; want %q", got, "two three")
 	}
 }

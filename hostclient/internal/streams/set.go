@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -28,16 +27,15 @@ type Set struct {
 	crew    crew
 	streams []stream // by number
 	lost    lossQueue
-	created atomic.Bool     // Created was called
 	closing context.Context // ends with Close
 	close   context.CancelFunc
 
-	mu      sync.Mutex
-	waiting map[pb.Stream]*expectation // streams whose connection is expected
-	first   map[pb.Stream]*expectation // what New expects, until Created
-	changed chan struct{}              // closed and renewed when waiting, or bound, changes
-	bound   time.Time                  // of accepting; zero before Dialing
-	closed  bool
+	mu         sync.Mutex
+	waiting    map[pb.Stream]*expectation // streams whose connection is expected
+	unanswered map[pb.Stream]*unanswered
+	changed    chan struct{} // closed and renewed when waiting, or bound, changes
+	bound      time.Time     // of accepting; zero before Dialing
+	closed     bool
 }
 
 // stream is the host's end of one stream.
@@ -69,9 +67,9 @@ type stream interface {
 	shut()
 }
 
-// New begins to expect the streams of cfg at the hub, and does so again whenever one of their connections is lost before Created. The bound on their arrival runs from Dialing.
+// New begins to expect the streams of cfg at the hub, and does so again when one of their connections is lost before Created. The bound on their arrival runs from Dialing.
 func New(hub *Hub, cfg Config) (*Set, error) {
-	s := &Set{hub: hub, cfg: cfg, log: cfg.Logger, waiting: make(map[pb.Stream]*expectation), first: make(map[pb.Stream]*expectation), changed: make(chan struct{})}
+	s := &Set{hub: hub, cfg: cfg, log: cfg.Logger, waiting: make(map[pb.Stream]*expectation), unanswered: make(map[pb.Stream]*unanswered), changed: make(chan struct{})}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -88,11 +86,10 @@ func New(hub *Hub, cfg Config) (*Set, error) {
 		s.streams = append(s.streams, s.newOutput(pb.Stream_STREAM_STDERR, cfg.Stderr))
 	}
 	if cfg.Attach {
-		s.created.Store(true)
 		return s, nil
 	}
 	for _, st := range s.streams {
-		s.first[st.name()] = s.expect(st)
+		s.expect(st)
 	}
 	return s, nil
 }
@@ -125,6 +122,7 @@ func (s *Set) expect(st stream) *expectation {
 	e.arrived = func(c net.Conn, p protocol.Preamble) { s.arrived(e, st, c, p) }
 	s.mu.Lock()
 	s.waiting[st.name()] = e
+	s.unanswered[st.name()] = &unanswered{expectation: e}
 	s.mu.Unlock()
 	s.hub.expect(e)
 	return e
@@ -277,6 +275,7 @@ func (s *Set) AttachRequest(takeOver bool, info []*pb.StreamInfo, which ...pb.St
 func (s *Set) cancel(name pb.Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.unanswered, name)
 	if e := s.waiting[name]; e != nil {
 		s.hub.forget(e)
 		delete(s.waiting, name)
@@ -297,6 +296,9 @@ func (s *Set) Attached(a *pb.Attached) error {
 			return fmt.Errorf("%w: attached to %s, which was not asked for", protocol.ErrProtocol, label(info.Stream))
 		}
 		s.Retry(info.Stream, info.Generation)
+	}
+	for _, info := range a.Streams {
+		s.answered(info.Stream)
 	}
 	return nil
 }

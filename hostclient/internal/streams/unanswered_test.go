@@ -75,3 +75,36 @@ func TestLostBeforeCreated(t *testing.T) {
 		t.Error("the token is accepted after Created")
 	}
 }
+
+// TestRepeatedDialOfAttach has the guest lose the accept record of an Attach and dial again, and the connection break for good before the answer is there.
+func TestRepeatedDialOfAttach(t *testing.T) {
+	g := newGuestDialer(t, nil)
+	s := g.newSet(Config{Stdout: io.Discard})
+	p := preamble(s, pb.Stream_STREAM_STDOUT)
+	g.connectAgain(p)
+	s.Created()
+	for generation := uint32(2); generation < 5; generation++ {
+		reqs, err := s.AttachRequest(false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Generation, p.Token = generation, protocol.Token(reqs[0].Token)
+		for range 3 {
+			g.connectAgain(p).Close()
+		}
+		if err := s.Connected(t.Context()); err != nil {
+			t.Fatalf("Connected() = %v; want no error", err)
+		}
+		if err := s.Attached(&pb.Attached{Streams: []*pb.StreamInfo{{Stream: pb.Stream_STREAM_STDOUT, Generation: generation}}}); err != nil {
+			t.Fatalf("Attached(…) = %v; want no error", err)
+		}
+		select {
+		case l := <-s.Lost():
+			if l != (LostStream{pb.Stream_STREAM_STDOUT, generation}) {
+				t.Errorf("Lost() = %v; want stdout, generation %d", l, generation)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the loss is not reported")
+		}
+	}
+}
