@@ -291,10 +291,18 @@ func (in *input) retire(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// disconnect ends the connection without it being a loss. mu is held.
+// disconnect ends the connection without it being a loss. What is being written must not change before the write has come back. mu is held.
 func (in *input) disconnect() {
 	in.retired = true
-	if in.conn != nil {
+	c := in.conn
+	if c == nil {
+		return
+	}
+	_ = c.Close() // ends a write that blocks
+	for in.writing && in.conn == c {
+		in.cond.Wait()
+	}
+	if in.conn == c {
 		in.broken(nil)
 	}
 }
