@@ -110,19 +110,28 @@ func (x *transfer) run() {
 	x.finish()
 }
 
-// transferAll runs transfers of every kind side by side under a plan.
-func (m *machine) transferAll(t *testing.T, rng *rand.Rand, p *plan, length int) {
+// transferAll runs transfers of every kind side by side.
+func (m *machine) transferAll(t *testing.T, rng *rand.Rand, length int) {
 	t.Helper()
-	before := m.Machine.Device().Stats().Faults
-	began := time.Now()
 	var wg sync.WaitGroup
 	for _, kind := range kinds {
-		x := m.transfer(t, rng, kind, length/2+rng.IntN(length))
-		wg.Go(x.run)
+		if x := m.transfer(t, rng, kind, length/2+rng.IntN(length)); x != nil {
+			wg.Go(x.run)
+		}
 	}
 	wg.Wait()
-	t.Logf("%d cuts in %v; %v", m.Machine.Device().Stats().Faults-before, time.Since(began).Round(time.Millisecond), p)
-	if m.Machine.Device().Stats().Faults == before {
+}
+
+// underPlan runs f while new connections have the faults of p, and checks that some acted.
+func (m *machine) underPlan(t *testing.T, p *plan, f func()) {
+	t.Helper()
+	before, began := m.Machine.Device().Stats().Faults, time.Now()
+	stop := m.inject(p)
+	f()
+	stop()
+	cut := m.Machine.Device().Stats().Faults - before
+	t.Logf("%d cuts in %v; %v", cut, time.Since(began).Round(time.Millisecond), p)
+	if cut == 0 {
 		t.Error("nothing was cut; want faults")
 	}
 }
@@ -131,8 +140,7 @@ func (m *machine) transferAll(t *testing.T, rng *rand.Rand, p *plan, length int)
 func testDataFaults(t *testing.T, m *machine, rng *rand.Rand) {
 	p := newPlan(rng)
 	p.data = anyDataFault
-	defer m.inject(p)()
-	m.transferAll(t, rng, p, 10<<20)
+	m.underPlan(t, p, func() { m.transferAll(t, rng, 10<<20) })
 }
 
 // testControlFaults cuts control connections at random bytes while transfers and calls go on: no call fails, and nothing is done twice.
@@ -155,11 +163,12 @@ const controlCuts = 20
 // transferAndCall runs transfers, and short processes until there were enough control connections.
 func (m *machine) transferAndCall(t *testing.T, rng *rand.Rand, p *plan, length int) {
 	t.Helper()
-	defer m.inject(p)()
-	m.Machine.Device().ResetConnections() // the present one has no fault
-	calling := m.callUntil(t, rng, func() bool { return p.controlConnections() > controlCuts })
-	m.transferAll(t, rng, p, length)
-	t.Logf("%d processes beside the transfers; %v", <-calling, p)
+	m.underPlan(t, p, func() {
+		m.Machine.Device().ResetConnections() // the present one has no fault
+		calling := m.callUntil(t, rng, func() bool { return p.controlConnections() > controlCuts })
+		m.transferAll(t, rng, length)
+		t.Logf("%d processes beside the transfers", <-calling)
+	})
 }
 
 // callUntil runs short processes one after the other, until enough says so or something fails. The channel tells how many when it is done.
