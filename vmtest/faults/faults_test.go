@@ -37,9 +37,10 @@ func TestFaults(t *testing.T) {
 
 // transfer is a process that moves the stream, and what must be true of it in the end.
 type transfer struct {
-	t      *testing.T
-	kind   string
-	length int
+	t       *testing.T
+	machine *machine
+	kind    string
+	length  int
 	*hostclient.Process
 	out, err *checker // nil: not connected
 }
@@ -50,7 +51,7 @@ var kinds = []string{"cat", "generate", "sum"}
 // transfer makes a process of a kind that moves so many bytes. It does not run yet; finish deletes it.
 func (m *machine) transfer(t *testing.T, rng *rand.Rand, kind string, length int) *transfer {
 	t.Helper()
-	x := &transfer{t: t, kind: kind, length: length}
+	x := &transfer{t: t, machine: m, kind: kind, length: length}
 	var cfg hostclient.ProcessConfig
 	switch kind {
 	case "cat": // both ways
@@ -83,7 +84,7 @@ func (x *transfer) finish() {
 	x.t.Helper()
 	status, err := x.Wait(deadline(x.t))
 	if err != nil || !status.Success() {
-		x.t.Errorf("%s of %d bytes: Wait() = %v, %v; want success", x.kind, x.length, status, err)
+		x.t.Errorf("%s of %d bytes: Wait() = %v, %v; want success; the guest says %s", x.kind, x.length, status, err, x.machine.described(x.ID()))
 	}
 	for name, c := range map[hostclient.Stream]*checker{hostclient.Stdout: x.out, hostclient.Stderr: x.err} {
 		if c != nil && c.received() != x.length {
@@ -217,7 +218,7 @@ func (m *machine) journalled(t *testing.T, journal string, n int, rng *rand.Rand
 		want = "0\n"
 	}
 	if err != nil || !status.Success() || out.String() != want {
-		t.Errorf("process %d: Wait() = %v, %v, output %q; want %q", n, status, err, out.String(), want)
+		t.Errorf("process %d: Wait() = %v, %v, output %q; want %q; the guest says %s", n, status, err, out.String(), want, m.described(p.ID()))
 	}
 }
 

@@ -128,6 +128,22 @@ func (m *machine) root(t *testing.T, format string, args ...any) string {
 	return string(out)
 }
 
+// described gives what the guest says of a process, for the message of a test that fails.
+func (m *machine) described(id string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	list, err := m.Client.List(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	for _, p := range list {
+		if p.ID == id {
+			return fmt.Sprintf("%+v", p)
+		}
+	}
+	return "nothing"
+}
+
 // eventually polls a condition that nothing announces.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
