@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/bellhop-vm/bellhop/hostclient"
 	"github.com/bellhop-vm/bellhop/initramfs"
@@ -77,7 +78,11 @@ func writeInitrd(spec initramfs.Spec) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the initramfs: %w", err)
 	}
-	if err := errors.Join(os.Remove(f.Name()), initramfs.Build(f, spec)); err != nil {
+	err = errors.Join(os.Remove(f.Name()), initramfs.Build(f, spec))
+	if errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("%w: %s is full (TMPDIR chooses another place)", err, filepath.Dir(f.Name()))
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func rootfs(t *testing.T) string {
 	if err := os.WriteFile(filepath.Join(dir, "bin/busybox"), busybox, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, applet := range []string{"sh", "cat", "true", "uname", "sleep", "kill", "head", "stty", "id", "env", "pwd", "echo", "touch", "ls"} {
+	for _, applet := range []string{"sh", "cat", "true", "uname", "sleep", "kill", "head", "stty", "id", "env", "pwd", "echo", "touch", "stat"} {
 		if err := os.Symlink("busybox", filepath.Join(dir, "bin", applet)); err != nil {
 			t.Fatal(err)
 		}
