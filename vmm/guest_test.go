@@ -81,6 +81,8 @@ func testConfig(t testing.TB, mode string, extra ...string) Config {
 		Kernel:     kernel,
 		ModulesDir: modules,
 		Modules:    []string{"virtio_pci", "virtio_blk", "vmw_vsock_virtio_transport"},
+
+		Compression: initramfs.None,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -61,7 +61,9 @@ func Boot(ctx context.Context, opts ...Option) (_ *VM, err error) {
 			vm.Close()
 		}
 	}()
-	c := &config{initrd: guest.Spec(), connect: true, machine: vmm.Config{Kernel: guest.Kernel, Initrd: vm.Initrd}, dir: dir}
+	spec := guest.Spec()
+	spec.Compression = initramfs.None // it is unpacked once, and packing would cost more than it saves
+	c := &config{initrd: spec, connect: true, machine: vmm.Config{Kernel: guest.Kernel, Initrd: vm.Initrd}, dir: dir}
 	for _, o := range opts {
 		if err := o(c); err != nil {
 			return nil, err

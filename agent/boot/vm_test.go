@@ -95,6 +95,7 @@ func runGuest(t *testing.T, change func(*initramfs.Spec)) string {
 		t.Skipf("%v: run make deps", err)
 	}
 	spec := g.Spec()
+	spec.Compression = initramfs.None
 	change(&spec)
 	initrd := filepath.Join(t.TempDir(), "initrd")
 	if err := initramfs.BuildFile(initrd, spec); err != nil {

@@ -73,7 +73,7 @@ func runGuest(t *testing.T, init, child string, cmdline []string) (console strin
 		t.Skip("no kernel to boot: run make deps")
 	}
 	initrd := filepath.Join(t.TempDir(), "initrd")
-	spec := initramfs.Spec{Kernel: kernel, Agent: init, Files: []initramfs.File{{Path: "/child", Source: child, Mode: 0o755}}}
+	spec := initramfs.Spec{Kernel: kernel, Agent: init, Compression: initramfs.None, Files: []initramfs.File{{Path: "/child", Source: child, Mode: 0o755}}}
 	if err := initramfs.BuildFile(initrd, spec); err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,9 @@ func (m *machine) prepare(ctx context.Context, cfg *config) (vmm.Config, error) 
 	if err != nil {
 		return vmm.Config{}, err
 	}
-	if m.initrd, err = writeInitrd(guest.Spec()); err != nil {
+	spec := guest.Spec()
+	spec.Compression = initramfs.None // it is unpacked once, and packing would cost more than it saves
+	if m.initrd, err = writeInitrd(spec); err != nil {
 		return vmm.Config{}, err
 	}
 	if m.disk, err = vmm.TempExt4(ctx, cfg.rootfs, nil); err != nil {

@@ -35,7 +35,7 @@ func startService(t *testing.T) (*vmm.VM, *hostclient.Client) {
 		t.Fatalf("%v (run: make build)", err)
 	}
 	spec := guest.Spec()
-	spec.Agent = ""
+	spec.Agent, spec.Compression = "", initramfs.None
 	spec.Files = []initramfs.File{
 		{Path: "/init", Content: []byte(otherInit), Mode: 0o755},
 		{Path: "/busybox", Source: "/bin/busybox", Mode: 0o755},

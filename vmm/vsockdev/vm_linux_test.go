@@ -39,7 +39,9 @@ func startGuest(t testing.TB, cfg *vsockdev.Config, extraArgs ...string) *guest 
 		t.Fatal(err)
 	}
 	initrd := filepath.Join(t.TempDir(), "initrd")
-	if err := initramfs.BuildFile(initrd, parts.Spec()); err != nil {
+	spec := parts.Spec()
+	spec.Compression = initramfs.None
+	if err := initramfs.BuildFile(initrd, spec); err != nil {
 		t.Fatal(err)
 	}
 	vm, err := vmm.Start(context.Background(), vmm.Config{
