@@ -102,7 +102,7 @@ func (c *Client) Unmount(ctx context.Context, target string) error {
 	})
 }
 
-// Shutdown ends the guest in an orderly way: its processes are killed, its disks synced, the machine powered off. It returns when the agent has begun;
+// Shutdown ends the guest in an orderly way: its processes are killed, its disks unmounted, the machine powered off. It returns when the agent has begun;
 // the connection is lost soon after.
 func (c *Client) Shutdown(ctx context.Context) error {
 	return c.shutdown(ctx, "shut the guest down", pb.ShutdownMode_SHUTDOWN_MODE_POWER_OFF)

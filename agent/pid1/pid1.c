@@ -10,6 +10,7 @@
 // never returns.
 
 #define _GNU_SOURCE
+#include "disks.h"
 #include "modules.h"
 #include "pid1.h"
 
@@ -183,7 +184,7 @@ static int reap(pid_t agent, int *status)
 }
 
 // kill_all ends every other process and waits, for a bounded time, until none
-// is left: their files must be closed before the last sync.
+// is left: the disks that their files are on can then be unmounted.
 static void kill_all(void)
 {
 	int64_t deadline = boottime_ns() + REAP_SECONDS * INT64_C(1000000000);
@@ -216,7 +217,8 @@ static void __attribute__((noreturn)) finish(int status, enum bellhop_ending end
 	else
 		say("the agent exited with status %d; %s", WEXITSTATUS(status), what);
 	kill_all();
-	sync();
+	if (bellhop_release_disks() < 0)
+		say("the disks did not become idle; what was not written is lost");
 	reboot(ending == BELLHOP_REBOOT ? RB_AUTOBOOT : RB_POWER_OFF);
 	say("cannot end the machine: %s", strerror(errno));
 	_exit(1); // the kernel panics, which panic=-1 turns into a reboot

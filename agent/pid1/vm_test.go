@@ -62,24 +62,26 @@ func TestInVM(t *testing.T) {
 	}
 }
 
-// runGuest boots and waits for the end of the machine.
-func runGuest(t *testing.T, init, child string, cmdline []string) (console string, err error) {
+// runGuest boots, with the modules for disks if there are some, and waits for the end of the machine.
+func runGuest(t *testing.T, init, child string, cmdline []string, disks ...vmm.Disk) (console string, err error) {
 	t.Helper()
-	kernel, err := filepath.Abs("../../build/kernel/vmlinuz")
+	guest, err := initramfs.Guest{Agent: init}.Locate("../../build")
 	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(kernel); err != nil {
-		t.Skip("no kernel to boot: run make deps")
+		t.Skipf("%v: run make deps", err)
 	}
 	initrd := filepath.Join(t.TempDir(), "initrd")
-	spec := initramfs.Spec{Kernel: kernel, Agent: init, Compression: initramfs.None, Files: []initramfs.File{{Path: "/child", Source: child, Mode: 0o755}}}
+	spec := guest.Spec()
+	spec.Compression = initramfs.None
+	spec.Files = []initramfs.File{{Path: "/child", Source: child, Mode: 0o755}}
+	if len(disks) == 0 {
+		spec.Modules = nil
+	}
 	if err := initramfs.BuildFile(initrd, spec); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), guestTimeout)
 	defer cancel()
-	vm, err := vmm.Start(ctx, vmm.Config{Kernel: kernel, Initrd: initrd, Cmdline: cmdline})
+	vm, err := vmm.Start(ctx, vmm.Config{Kernel: guest.Kernel, Initrd: initrd, Cmdline: cmdline, Disks: disks})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,6 +60,8 @@ func run(parent *pid1.Parent, mode string) int {
 		return 0
 	case "killed":
 		return killed()
+	case "disks":
+		return useDisks()
 	}
 	fmt.Println("unknown test", mode)
 	return 1
