@@ -1,7 +1,6 @@
 package initramfs
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,6 +15,10 @@ const (
 	// ModuleListPath is the file that lists the modules in load order, one
 	// absolute path a line. It exists, possibly empty, in every archive of Build.
 	ModuleListPath = "/etc/bellhop/modules"
+
+	// OnDemandDir holds a list of the same form for each module that is loaded
+	// only when something needs it, under the module's name.
+	OnDemandDir = "/etc/bellhop/modules.d"
 
 	// ModulesDir holds the modules, flat, uncompressed. It lies below /usr so
 	// that a tree whose /lib is a link to usr/lib can be added.
@@ -35,6 +38,11 @@ type Spec struct {
 	// that is built into the kernel (modules.builtin) counts as loaded.
 	ModulesDir string
 	Modules    []string
+
+	// OnDemand are the names of modules that the agent loads when something
+	// needs them, such as a file system of that name. One that the kernel does
+	// not have is left out.
+	OnDemand []string
 
 	// Kernel is the image that will boot the archive. When it is set, modules
 	// and agent are checked against it.
@@ -146,7 +154,7 @@ func layoutOf(spec Spec) (*layout, error) {
 	for _, add := range []func() error{
 		l.addBase,
 		func() error { return l.addAgent(spec.Agent, target) },
-		func() error { return l.addModules(spec.ModulesDir, spec.Modules, target) },
+		func() error { return l.addModules(spec, target) },
 		func() error { return l.addFiles(spec.Files) },
 		func() error { return l.addTrees(spec.Trees) },
 	} {
@@ -198,25 +206,4 @@ func (l *layout) addAgent(path string, t target) error {
 		return err
 	}
 	return l.addFiles([]File{{Path: "/init", Source: path, Mode: 0o755}})
-}
-
-func (l *layout) addModules(dir string, wanted []string, t target) error {
-	var list bytes.Buffer
-	if dir == "" && len(wanted) > 0 {
-		return fmt.Errorf("modules are wanted (%s, …) but no modules directory is named", wanted[0])
-	}
-	if len(wanted) > 0 {
-		mods, err := resolveModules(dir, wanted, t)
-		if err != nil {
-			return err
-		}
-		for _, m := range mods {
-			guest := ModulesDir + "/" + m.name + ".ko"
-			if err := l.add(m.member(guest)); err != nil {
-				return err
-			}
-			fmt.Fprintln(&list, guest)
-		}
-	}
-	return l.addFiles([]File{{Path: ModuleListPath, Content: list.Bytes(), Mode: 0o644}})
 }

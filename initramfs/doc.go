@@ -9,7 +9,8 @@
 // [Writer] is the archive format alone, for callers who lay out their own.
 //
 // In the guest the modules lie in [ModulesDir], and [ModuleListPath] names them
-// in the order in which they must be loaded, one absolute path a line. Nothing
+// in the order in which they must be loaded, one absolute path a line. Those that
+// are loaded only on demand have lists of their own in [OnDemandDir]. Nothing
 // like modules.dep is needed, neither here nor there: the order is computed
 // from what each module says of itself.
 package initramfs

@@ -15,6 +15,9 @@ func GuestModules() []string {
 	return []string{"virtio_pci", "vmw_vsock_virtio_transport", "virtio_blk", "virtio-rng", "overlay"}
 }
 
+// OnDemandModules are those that a Bellhop guest loads when something needs them: file systems for the layers of a root, images in files, and quotas.
+func OnDemandModules() []string { return []string{"erofs", "squashfs", "loop", "quota_v2"} }
+
 // Guest names the three things that a Bellhop guest is made of.
 type Guest struct {
 	Kernel  string // kernel image
@@ -54,7 +57,7 @@ func (g Guest) Locate(dirs ...string) (Guest, error) {
 
 // Spec is what Build needs for the guest; the caller adds files and trees.
 func (g Guest) Spec() Spec {
-	return Spec{Kernel: g.Kernel, Agent: g.Agent, ModulesDir: g.Modules, Modules: GuestModules()}
+	return Spec{Kernel: g.Kernel, Agent: g.Agent, ModulesDir: g.Modules, Modules: GuestModules(), OnDemand: OnDemandModules()}
 }
 
 func find(what, name string, dirs []string) (string, error) {

@@ -7,6 +7,7 @@ import (
 	"compress/gzip"
 	"debug/elf"
 	"encoding/binary"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -76,6 +77,14 @@ func packModule(t *testing.T, path, info string) []byte {
 	return out.Bytes()
 }
 
+func resolve(dir string, wanted []string, t target) ([]*module, error) {
+	ix, err := indexModules(dir)
+	if err != nil {
+		return nil, err
+	}
+	return ix.resolve(wanted, t)
+}
+
 func TestParseModinfo(t *testing.T) {
 	tests := []struct {
 		data string
@@ -118,9 +127,9 @@ func TestResolve(t *testing.T) {
 		{"soft_a", "soft_b soft_a"},
 	}
 	for _, tt := range tests {
-		mods, err := resolveModules(dir, strings.Fields(tt.want), target{})
+		mods, err := resolve(dir, strings.Fields(tt.want), target{})
 		if err != nil {
-			t.Errorf("resolveModules(%q): %v", tt.want, err)
+			t.Errorf("resolve(%q): %v", tt.want, err)
 			continue
 		}
 		var names []string
@@ -128,7 +137,7 @@ func TestResolve(t *testing.T) {
 			names = append(names, m.name)
 		}
 		if got := strings.Join(names, " "); got != tt.order {
-			t.Errorf("resolveModules(%q) = %q; want %q", tt.want, got, tt.order)
+			t.Errorf("resolve(%q) = %q; want %q", tt.want, got, tt.order)
 		}
 	}
 }
@@ -159,10 +168,37 @@ func TestResolveErrors(t *testing.T) {
 		{"broken_gz", target{}, "broken_gz.ko.gz"},
 	}
 	for _, tt := range tests {
-		_, err := resolveModules(dir, strings.Fields(tt.want), tt.target)
+		_, err := resolve(dir, strings.Fields(tt.want), tt.target)
 		if err == nil || !strings.Contains(err.Error(), tt.text) {
-			t.Errorf("resolveModules(%q) = %v; want %q in it", tt.want, err, tt.text)
+			t.Errorf("resolve(%q) = %v; want %q in it", tt.want, err, tt.text)
 		}
+	}
+}
+
+// TestOnDemand builds lists of modules beside the one of the boot. They may share modules.
+func TestOnDemand(t *testing.T) {
+	dir := fakeModules(t, map[string]string{
+		"kernel/disk.ko":  "depends=sum\x00vermagic=1 x",
+		"kernel/sum.ko":   "depends=\x00vermagic=1 x",
+		"kernel/fs-a.ko":  "depends=sum,tree\x00vermagic=1 x",
+		"kernel/tree.ko":  "depends=\x00vermagic=1 x",
+		"modules.builtin": "kernel/fs/built.ko\n",
+	})
+	entries, err := readArchive(buildBytes(t, Spec{
+		ModulesDir: dir, Modules: []string{"disk"}, OnDemand: []string{"fs-a", "built", "absent"}, Compression: None,
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists := make(map[string]string)
+	for _, e := range entries {
+		if e.Mode&typeMask == typeRegular && strings.HasPrefix(e.Name, "etc/bellhop/") {
+			lists[e.Name] = strings.ReplaceAll(string(e.content), "/usr/lib/bellhop/modules/", "")
+		}
+	}
+	want := map[string]string{"etc/bellhop/modules": "sum.ko\ndisk.ko\n", "etc/bellhop/modules.d/fs_a": "sum.ko\ntree.ko\nfs_a.ko\n"}
+	if !maps.Equal(lists, want) {
+		t.Errorf("lists = %q; want %q", lists, want)
 	}
 }
 
@@ -177,7 +213,7 @@ func TestRealModules(t *testing.T) {
 		t.Errorf("KernelVersion() arch = %q; want amd64", arch)
 	}
 	dir := filepath.Join("..", "build", "kernel", "lib", "modules", release)
-	mods, err := resolveModules(dir, []string{"virtio-pci", "vmw_vsock_virtio_transport"}, target{release: release})
+	mods, err := resolve(dir, []string{"virtio-pci", "vmw_vsock_virtio_transport"}, target{release: release})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,13 +10,9 @@ import (
 	"strings"
 )
 
-// resolveModules returns the wanted modules and all that they need, each once
-// and behind what it needs: the order in which they can be loaded.
-func resolveModules(dir string, wanted []string, t target) ([]*module, error) {
-	ix, err := indexModules(dir)
-	if err != nil {
-		return nil, err
-	}
+// resolve returns the wanted modules and all that they need, each once and
+// behind what it needs: the order in which they can be loaded.
+func (ix *moduleIndex) resolve(wanted []string, t target) ([]*module, error) {
 	r := resolver{index: ix, target: t, state: make(map[string]visitState)}
 	for _, name := range wanted {
 		if err := r.want(normalise(name)); err != nil {
@@ -66,6 +62,9 @@ func (ix *moduleIndex) addFile(name, p string) {
 	}
 	ix.files[name] = p
 }
+
+// has says whether the module is in a file of its own: neither absent nor built in.
+func (ix *moduleIndex) has(name string) bool { return ix.files[normalise(name)] != "" }
 
 func (ix *moduleIndex) isUpdate(p string) bool {
 	rel, err := filepath.Rel(ix.dir, p)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/bellhop-vm/bellhop/agent/kmod"
 	"github.com/bellhop-vm/bellhop/agent/pid1"
 )
 
@@ -104,7 +105,7 @@ func Guest(parent *pid1.Parent, mainStart time.Duration, log *slog.Logger, level
 	r := &Result{Config: cfg, PID1: true, Timeline: Timeline{Init: parent.Start(), Main: mainStart}, Modules: loaded}
 	go func() {
 		defer close(loaded)
-		loadModules(ModuleList, loadModule, warn)
+		kmod.LoadAtBoot(warn)
 	}()
 	r.run(guestSteps(), warn)
 	r.Timeline.Booted = bootTime()

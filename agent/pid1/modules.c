@@ -1,5 +1,5 @@
 // A head start for kernel modules: they load on one processor while the agent
-// starts on another. Package boot goes through the list again, and it is the one
+// starts on another. Package kmod goes through the list again, and it is the one
 // that says what failed.
 
 #define _GNU_SOURCE
@@ -10,9 +10,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define MODULE_LIST "/etc/bellhop/modules" // boot.ModuleList
+#define MODULE_LIST "/etc/bellhop/modules" // kmod.BootList
 
-// More than any list that is worth a head start. What does not fit waits for boot.
+// More than any list that is worth a head start. What does not fit waits for package kmod.
 static char list[16 << 10];
 
 static void load(const char *path)

@@ -6,12 +6,12 @@
 // When the kernel starts the program as PID 1 under the name init, the C code
 // copies the binary into a sealed memfd, runs that, and forks: the parent stays
 // PID 1, reaps orphans, forwards signals to its child and ends the machine when
-// the child is gone; the child goes on to be the Go program, the agent. It sees
-// neither arguments nor environment of the kernel command line. In every other
-// process the package does nothing.
+// the child is gone, with all disks unmounted; the child goes on to be the Go
+// program, the agent. It sees neither arguments nor environment of the kernel
+// command line. In every other process the package does nothing.
 //
 // PID 1 has its root moved so that pivot_root(2) works, and mounts nothing else.
-// It begins to load the kernel modules, which package boot completes.
+// It begins to load the kernel modules, which package kmod completes.
 package pid1
 
 // #include "pid1.h"

@@ -1,6 +1,6 @@
-//go:build linux && cgo
+//go:build linux
 
-package boot
+package kmod
 
 import (
 	"os"
@@ -42,7 +42,7 @@ func FuzzParseModuleList(f *testing.F) {
 	})
 }
 
-func TestLoadModulesGoesOn(t *testing.T) {
+func TestLoadingGoesOn(t *testing.T) {
 	list := filepath.Join(t.TempDir(), "modules")
 	if err := os.WriteFile(list, []byte("/a.ko\n/missing.ko\n/c.ko\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestLoadModulesGoesOn(t *testing.T) {
 	}
 	warn := func(err error) { warnings = append(warnings, err.Error()) }
 
-	loadModules(list, load, warn)
+	loadAll(list, load, warn)
 	if want := []string{"/a.ko", "/c.ko"}; !slices.Equal(loaded, want) {
 		t.Errorf("loaded %q; want %q", loaded, want)
 	}
@@ -66,7 +66,7 @@ func TestLoadModulesGoesOn(t *testing.T) {
 	}
 
 	loaded, warnings = nil, nil
-	loadModules(filepath.Join(t.TempDir(), "none"), load, warn)
+	loadAll(filepath.Join(t.TempDir(), "none"), load, warn)
 	if len(loaded)+len(warnings) != 0 {
 		t.Errorf("without a list: loaded %q, warnings %q; want none", loaded, warnings)
 	}

@@ -1,6 +1,7 @@
-//go:build linux && cgo
+//go:build linux
 
-package boot
+// Package kmod loads kernel modules in a guest whose initramfs brought them: some at boot, others when something needs them. Package initramfs writes the lists.
+package kmod
 
 import (
 	"bufio"
@@ -14,16 +15,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ModuleList is the file of the initramfs that lists the kernel modules to load.
-const ModuleList = "/etc/bellhop/modules"
+// Where the initramfs lists its modules, each behind what it needs.
+const (
+	BootList    = "/etc/bellhop/modules"   // those to load at boot
+	onDemandDir = "/etc/bellhop/modules.d" // a list for each of the others, under its name
+)
 
 // maxModules bounds the list: it is far above what a guest loads.
 const maxModules = 4096
 
-// loadModules loads the modules that the file list names, in its order, and
-// calls warn for each that fails. The boot goes on: who needs the module says so.
-// A list that does not exist is empty.
-func loadModules(list string, load func(path string) error, warn func(error)) {
+// LoadAtBoot loads the modules of BootList and calls warn for each that fails. The
+// boot goes on: who needs the module says so.
+func LoadAtBoot(warn func(error)) { loadAll(BootList, loadModule, warn) }
+
+// Demand loads a module that the initramfs has for when something needs it. The
+// error wraps fs.ErrNotExist if it has none of that name.
+func Demand(name string) error {
+	list := filepath.Join(onDemandDir, filepath.Base(name))
+	if _, err := os.Stat(list); err != nil {
+		return fmt.Errorf("the initramfs has no module %s: %w", name, errors.Unwrap(err))
+	}
+	var errs []error
+	loadAll(list, loadModule, func(err error) { errs = append(errs, err) })
+	return errors.Join(errs...)
+}
+
+// loadAll loads the modules that the file list names, in its order, and calls
+// warn for each that fails. A list that does not exist is empty.
+func loadAll(list string, load func(path string) error, warn func(error)) {
 	f, err := os.Open(list)
 	if errors.Is(err, os.ErrNotExist) {
 		return
