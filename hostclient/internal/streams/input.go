@@ -84,6 +84,7 @@ func (in *input) arrived(c net.Conn, p protocol.Preamble) {
 		return
 	}
 	in.snd.Attached()
+	in.cond.Broadcast() // the offset acknowledges what the connection before could not: feed may have room now
 	in.conn, in.gen, in.retired = c, p.Generation, false
 	if !in.fed {
 		in.fed = true
