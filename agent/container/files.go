@@ -9,6 +9,8 @@ import (
 
 	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
+
+	"github.com/bellhop-vm/bellhop/agent/seqpacket"
 )
 
 // initFiles are the files that libcontainer's init is given beside its own.
@@ -87,11 +89,9 @@ func (f *initFiles) receiveMaster() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot receive the terminal: %w", err)
 	}
-	fds, err := rights(oob[:n])
+	fds, err := seqpacket.Rights(oob[:n])
 	if err != nil || len(fds) != 1 {
-		for _, fd := range fds {
-			_ = unix.Close(fd)
-		}
+		seqpacket.CloseAll(fds)
 		return nil, errors.Join(fmt.Errorf("cannot receive the terminal: %d files came", len(fds)), err)
 	}
 	if err := unix.SetNonblock(fds[0], true); err != nil { // so that the runtime polls it
@@ -99,20 +99,4 @@ func (f *initFiles) receiveMaster() (*os.File, error) {
 		return nil, fmt.Errorf("cannot receive the terminal: %w", err)
 	}
 	return os.NewFile(uintptr(fds[0]), "terminal"), nil
-}
-
-func rights(oob []byte) ([]int, error) {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, err
-	}
-	var fds []int
-	for i := range msgs {
-		more, err := unix.ParseUnixRights(&msgs[i])
-		if err != nil {
-			return fds, err
-		}
-		fds = append(fds, more...)
-	}
-	return fds, nil
 }

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bellhop-vm/bellhop/agent/seqpacket"
 )
 
 // errKeeperGone says that a keeper has died before it had reported everything.
@@ -106,7 +108,7 @@ func (k *keeper) next(kind uint32) (event, *os.File, error) {
 	return event{}, nil, err
 }
 
-// maxFiles is the most that one message may carry here, scm_rights(7): more is cut off by the kernel, which closes the rest.
+// maxFiles is the most that one message may carry here: more is cut off by the kernel, which closes the rest.
 const maxFiles = 4
 
 // receive reads one message with its files, which are the caller's. The end of the socket is io.EOF.
@@ -115,51 +117,15 @@ func receive(socket syscall.Conn, b []byte) (int, []*os.File, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
-	var n, oobn int
-	var rerr error
-	err = raw.Read(func(fd uintptr) bool {
-		for {
-			n, oobn, _, _, rerr = unix.Recvmsg(int(fd), b, oob, unix.MSG_CMSG_CLOEXEC)
-			if rerr != unix.EINTR {
-				return rerr != unix.EAGAIN
-			}
-		}
-	})
-	if err == nil {
-		err = rerr
-	}
+	n, fds, err := seqpacket.Receive(raw, b, make([]byte, unix.CmsgSpace(4*maxFiles)))
 	if err != nil {
 		return 0, nil, err
 	}
-	files, err := rights(oob[:oobn])
-	switch {
-	case err != nil:
-		return 0, nil, err
-	case n == 0:
-		closeFiles(files)
-		return 0, nil, io.EOF
+	files := make([]*os.File, len(fds))
+	for i, fd := range fds {
+		files[i] = os.NewFile(uintptr(fd), "received")
 	}
 	return n, files, nil
-}
-
-// rights takes the files of a control message.
-func rights(oob []byte) ([]*os.File, error) {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, err
-	}
-	var files []*os.File
-	for i := range msgs {
-		fds, err := unix.ParseUnixRights(&msgs[i])
-		if err != nil {
-			continue // another kind of message
-		}
-		for _, fd := range fds {
-			files = append(files, os.NewFile(uintptr(fd), "received"))
-		}
-	}
-	return files, nil
 }
 
 func closeFiles(files []*os.File) {

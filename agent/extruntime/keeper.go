@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bellhop-vm/bellhop/agent/pidfd"
+	"github.com/bellhop-vm/bellhop/agent/seqpacket"
 )
 
 // keeper is a keeper process as the agent holds it.
@@ -37,7 +38,7 @@ func environment() []string {
 
 // launch makes a keeper that runs argv. pidFile is where the command writes the pid of the process that it leaves; empty: it leaves none. The stdio is borrowed.
 func (r *Runtimes) launch(argv []string, pidFile string, stdio [3]*os.File) (*keeper, error) {
-	local, remote, err := socketPair()
+	local, remote, err := seqpacket.Pair("keeper")
 	if err != nil {
 		return nil, err
 	}
@@ -54,19 +55,6 @@ func (r *Runtimes) launch(argv []string, pidFile string, stdio [3]*os.File) (*ke
 		return nil, errors.Join(err, local.Close())
 	}
 	return k, nil
-}
-
-// socketPair gives a pair of sockets, of which the local one is non-blocking, for the Go runtime to poll, and the remote one blocks, for C.
-func socketPair() (local, remote *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
-	}
-	remote = os.NewFile(uintptr(fds[1]), "keeper")
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		return nil, nil, errors.Join(os.NewSyscallError("fcntl", err), unix.Close(fds[0]), remote.Close())
-	}
-	return os.NewFile(uintptr(fds[0]), "keeper"), remote, nil
 }
 
 // watch makes the waiter reap the new process. On an error nothing is left of it.

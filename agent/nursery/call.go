@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bellhop-vm/bellhop/agent/seqpacket"
 )
 
 // A call is one request under way: the agent's end of the reply and what has been read from it.
@@ -22,33 +24,36 @@ type call struct {
 	failed *reply
 }
 
-// newCall gives a call and the other end of its reply, a file descriptor that goes to the nursery.
-func newCall(terminal bool) (*call, int, error) {
-	var fds [2]int
-	var err error
-	if terminal {
-		fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	} else {
-		err = unix.Pipe2(fds[:], unix.O_CLOEXEC)
-	}
-	if err != nil {
-		return nil, -1, os.NewSyscallError("pipe", err)
-	}
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		closeAll(fds[:])
-		return nil, -1, os.NewSyscallError("fcntl", err)
-	}
-	c := &call{file: os.NewFile(uintptr(fds[0]), "reply")}
+// newCall gives a call and the other end of its reply, which goes to the nursery. The caller closes both.
+func newCall(terminal bool) (c *call, remote *os.File, err error) {
+	c = new(call)
 	if !terminal {
-		return c, fds[1], nil
+		c.file, remote, err = replyPipe()
+		return c, remote, err
+	}
+	if c.file, remote, err = seqpacket.Pair("reply"); err != nil {
+		return nil, nil, err
 	}
 	c.control = make([]byte, unix.CmsgSpace(4))
 	if c.conn, err = c.file.SyscallConn(); err != nil {
 		c.file.Close()
-		unix.Close(fds[1])
-		return nil, -1, err
+		remote.Close()
+		return nil, nil, err
 	}
-	return c, fds[1], nil
+	return c, remote, nil
+}
+
+// replyPipe gives a pipe whose read end the Go runtime polls, and whose write end blocks, for C.
+func replyPipe() (r, w *os.File, err error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe", err)
+	}
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		seqpacket.CloseAll(fds[:])
+		return nil, nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "reply"), os.NewFile(uintptr(fds[1]), "reply"), nil
 }
 
 // close gives up what the call holds. The master is the caller's once it has been taken out.
@@ -86,7 +91,7 @@ func (c *call) next() error {
 		err = c.take(r, files)
 	}
 	if err != nil {
-		closeAll(files)
+		seqpacket.CloseAll(files)
 	}
 	return err
 }
@@ -112,43 +117,5 @@ func (c *call) receive(b []byte) (n int, files []int, err error) {
 		n, err = c.file.Read(b)
 		return n, nil, err
 	}
-	var controlLen int
-	var rerr error
-	err = c.conn.Read(func(fd uintptr) bool {
-		for {
-			n, controlLen, _, _, rerr = unix.Recvmsg(int(fd), b, c.control, unix.MSG_CMSG_CLOEXEC)
-			if rerr != unix.EINTR {
-				return rerr != unix.EAGAIN
-			}
-		}
-	})
-	if err == nil {
-		err = rerr
-	}
-	if err == nil && n == 0 {
-		err = io.EOF
-	}
-	if err != nil {
-		return 0, nil, err
-	}
-	files, err = rights(c.control[:controlLen])
-	return n, files, err
-}
-
-// rights gives the file descriptors of a control message.
-func rights(control []byte) ([]int, error) {
-	if len(control) == 0 {
-		return nil, nil
-	}
-	messages, err := unix.ParseSocketControlMessage(control)
-	if err != nil || len(messages) == 0 {
-		return nil, err
-	}
-	return unix.ParseUnixRights(&messages[0])
-}
-
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		unix.Close(fd)
-	}
+	return seqpacket.Receive(c.conn, b, c.control)
 }

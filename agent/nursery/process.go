@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bellhop-vm/bellhop/agent/pidfd"
+	"github.com/bellhop-vm/bellhop/agent/seqpacket"
 )
 
 // A process is the nursery process as the agent holds it.
@@ -60,7 +61,7 @@ func launch(exe *os.File, limits []Rlimit) (*process, error) {
 
 // connect makes what the two processes share, and gives the nursery's ends.
 func (p *process) connect() (remote, memory *os.File, err error) {
-	if p.socket, remote, err = socketPair("nursery"); err != nil {
+	if p.socket, remote, err = seqpacket.Pair("nursery"); err != nil {
 		return nil, nil, err
 	}
 	if p.conn, err = p.socket.SyscallConn(); err == nil {
@@ -71,19 +72,6 @@ func (p *process) connect() (remote, memory *os.File, err error) {
 		return nil, nil, err
 	}
 	return remote, memory, nil
-}
-
-// socketPair gives a pair of sockets, of which the local one is non-blocking, for the Go runtime to poll, and the remote one blocks, for C.
-func socketPair(name string) (local, remote *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
-	}
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		closeAll(fds[:])
-		return nil, nil, os.NewSyscallError("fcntl", err)
-	}
-	return os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name), nil
 }
 
 func (p *process) mapLedger() (*os.File, error) {

@@ -45,7 +45,7 @@ func (n *Nursery) attempt(ctx context.Context, r *Request, m *message) (*Child, 
 	s := &spawn{Nursery: n, call: c, req: r, inst: inst}
 	defer s.leave()
 	err = s.send(ctx, m, remote)
-	unix.Close(remote)
+	remote.Close()
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (n *Nursery) attempt(ctx context.Context, r *Request, m *message) (*Child, 
 }
 
 // send takes an entry of the ledger and sends the request.
-func (s *spawn) send(ctx context.Context, m *message, remote int) error {
+func (s *spawn) send(ctx context.Context, m *message, remote *os.File) error {
 	select {
 	case s.entry = <-s.inst.free:
 		s.held = true
@@ -70,7 +70,7 @@ func (s *spawn) send(ctx context.Context, m *message, remote int) error {
 	if !s.inst.enter(s.entry, s.call) {
 		return errLost
 	}
-	err := s.inst.request(s.entry, s.req, m, remote, s.cfg.Bound)
+	err := s.inst.request(s.entry, s.req, m, int(remote.Fd()), s.cfg.Bound)
 	if errors.Is(err, errGone) {
 		return s.recover(err)
 	}
