@@ -44,6 +44,10 @@ func (a *Agent) Handle(ctx context.Context, call *control.Call) (*pb.Response, e
 		return a.detach(op.Detach)
 	case *pb.Request_Watch:
 		return nil, a.watch(ctx, call)
+	case *pb.Request_Pause:
+		return a.pause(ctx, call, op.Pause)
+	case *pb.Request_Resume:
+		return a.resume(ctx, call, op.Resume)
 	case *pb.Request_Mount:
 		return &pb.Response{What: &pb.Response_Mounted{Mounted: &pb.Mounted{}}}, mount.Mount(op.Mount)
 	case *pb.Request_Unmount:

@@ -120,6 +120,9 @@ func (t *fakeTask) Delete(context.Context, bool) ([]*pb.Holder, error) {
 	return nil, nil
 }
 
+func (t *fakeTask) Pause(context.Context) error  { return nil }
+func (t *fakeTask) Resume(context.Context) error { return nil }
+
 func (t *fakeTask) Master() *os.File { return nil }
 
 // newFake serves an agent with fake processes.

@@ -25,6 +25,7 @@ type tasks interface {
 // containerTask is a container's first process: a *container.Container or an *extruntime.Container.
 type containerTask interface {
 	process.Task
+	process.Pausable
 	Master() *os.File // gives the terminal to the caller; nil without
 }
 

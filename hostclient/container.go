@@ -62,6 +62,31 @@ func (k *Container) Kill(ctx context.Context, sig Signal) error {
 	})
 }
 
+// Pause stops every process of the running container where it stands, execs too, and returns when all do. [Client.List] and [Client.Watch] then show them as [StatePaused]. A paused
+// container takes no new execs. SIGKILL and [Container.Delete] work as ever; other signals arrive when it is resumed. As with runc and containerd, pausing a container
+// that is paused, and one that has not been started or has exited, is errdefs.ErrFailedPrecondition. A process that the kernel cannot stop within 10 s is context.DeadlineExceeded,
+// and then, as after every error, nothing is paused.
+func (k *Container) Pause(ctx context.Context) error {
+	requestID := newID()
+	return k.client.call(ctx, operation{
+		what:    "pause container " + k.id,
+		request: &pb.Request{Op: &pb.Request_Pause{Pause: &pb.Pause{RequestId: requestID[:], Id: k.id}}},
+		repeat:  true,
+		result:  expect((*pb.Response).GetPaused, nil),
+	})
+}
+
+// Resume lets a paused container go on. One that is not paused is errdefs.ErrFailedPrecondition.
+func (k *Container) Resume(ctx context.Context) error {
+	requestID := newID()
+	return k.client.call(ctx, operation{
+		what:    "resume container " + k.id,
+		request: &pb.Request{Op: &pb.Request_Resume{Resume: &pb.Resume{RequestId: requestID[:], Id: k.id}}},
+		repeat:  true,
+		result:  expect((*pb.Response).GetResumed, nil),
+	})
+}
+
 // Delete kills what runs in the container and removes it. It is for containers whose first process this program has no object of; otherwise use that.
 func (k *Container) Delete(ctx context.Context) error {
 	what := "delete container " + k.id

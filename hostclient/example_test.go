@@ -129,6 +129,35 @@ func ExampleClient_Container() {
 	}
 }
 
+func ExampleContainer_Pause() {
+	var client *hostclient.Client // from Connect
+	ctx := context.Background()
+	web := client.Container("web")
+	if err := web.Pause(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("nothing in it runs")
+	if err := web.Resume(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleContainer_Resume() {
+	var client *hostclient.Client // from Connect
+	ctx := context.Background()
+	list, err := client.List(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, p := range list {
+		if p.IsContainer && p.State == hostclient.StatePaused {
+			if err := client.Container(p.ID).Resume(ctx); err != nil {
+				log.Print(err)
+			}
+		}
+	}
+}
+
 func ExampleDefaultSpec() {
 	spec := hostclient.DefaultSpec("/run/rootfs", "sh")
 	spec.Process.Terminal = true

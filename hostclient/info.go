@@ -30,12 +30,13 @@ type Timeline struct {
 // State is where a process is in its life.
 type State int
 
-// The states follow each other in this order.
+// A process is created, runs, and has exited; meanwhile it may be paused with its container, any number of times.
 const (
 	StateUnknown State = iota
 	StateCreated
 	StateRunning
 	StateExited
+	StatePaused
 )
 
 func (s State) String() string {
@@ -46,6 +47,8 @@ func (s State) String() string {
 		return "running"
 	case StateExited:
 		return "exited"
+	case StatePaused:
+		return "paused"
 	}
 	return "unknown"
 }

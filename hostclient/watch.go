@@ -14,7 +14,7 @@ import (
 // Event is something that happened in the guest: [ProcessChanged], [Synced], [StreamLost], [Drained], [Deleted] or [OutOfMemory].
 type Event interface{ event() }
 
-// ProcessChanged says what a process is now: it was created, started, exited, or attached to.
+// ProcessChanged says what a process is now: it was created, started, paused, resumed, exited, or attached to.
 type ProcessChanged struct{ ProcessInfo }
 
 // Synced comes when every process that exists has been told.

@@ -105,6 +105,8 @@ var messageVectors = []messageVector{
 	{"ping", KindRequest, &pb.Request{Op: &pb.Request_Ping{Ping: &pb.Ping{}}}},
 	{"pong", KindResult, &pb.Response{What: &pb.Response_Pong{Pong: &pb.Pong{}}}},
 	{"kill", KindRequest, &pb.Request{Op: &pb.Request_Kill{Kill: &pb.Kill{RequestId: instance, Id: "web", Signal: 15, All: true}}}},
+	{"pause", KindRequest, &pb.Request{Op: &pb.Request_Pause{Pause: &pb.Pause{RequestId: instance, Id: "web"}}}},
+	{"paused", KindResult, &pb.Response{What: &pb.Response_Paused{Paused: &pb.Paused{}}}},
 	{"create exec", KindRequest, &pb.Request{Op: &pb.Request_Create{Create: &pb.Create{
 		RequestId: instance, Id: "job-1", Start: true, Wait: true,
 		What: &pb.Create_Exec{Exec: &pb.Exec{Container: "web", Process: &pb.Process{

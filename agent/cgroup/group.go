@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,8 @@ import (
 type Group struct {
 	tree *Tree
 	rel  string
+
+	freezer sync.Mutex // held while cgroup.freeze is changed, and what depends on it done
 }
 
 // Rel gives the path relative to Mount, beginning with a slash.
@@ -75,15 +78,6 @@ func (g *Group) Empty() (bool, error) {
 // WaitEmpty waits until the group is empty.
 func (g *Group) WaitEmpty(ctx context.Context) error {
 	return g.await(ctx, g.Empty)
-}
-
-// Frozen says whether somebody has frozen the group itself.
-func (g *Group) Frozen() (bool, error) {
-	b, err := os.ReadFile(g.file("cgroup.freeze"))
-	if gone(err) {
-		return false, nil
-	}
-	return strings.TrimSpace(string(b)) == "1", err
 }
 
 // OOMKills counts the processes in the group and beneath that the kernel killed for lack of memory. Without the memory controller it is 0.

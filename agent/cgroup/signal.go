@@ -12,51 +12,30 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// freezeBound bounds the wait for a freeze before a signal: a process in an uninterruptible sleep may keep the group from freezing, and must not keep the signal from
-// the others.
-const freezeBound = 2 * time.Second
-
 // Signal sends sig to every process in the group and beneath. For SIGKILL it is Kill; for others the group is frozen meanwhile, so that no process that is forked
-// in between is missed. A group that somebody froze stays frozen, with the signal pending.
+// in between is missed. A group that is paused, or that somebody else froze, stays frozen, with the signal pending.
 func (g *Group) Signal(ctx context.Context, sig syscall.Signal) error {
 	if sig == syscall.SIGKILL {
 		return g.Kill()
 	}
-	before, err := g.Frozen()
-	if err != nil {
-		return err
-	}
-	if !before {
-		if err := g.freeze(ctx); err != nil {
+	return g.WithFreezer(func() error {
+		before, err := g.Frozen()
+		if err != nil {
 			return err
 		}
-	}
-	err = g.signalAll(sig)
-	if before {
-		return err
-	}
-	return errors.Join(err, g.write("cgroup.freeze", "0"))
-}
-
-func (g *Group) freeze(ctx context.Context) error {
-	if err := g.write("cgroup.freeze", "1"); err != nil {
-		return fmt.Errorf("cannot freeze cgroup %s: %w", g.rel, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, freezeBound)
-	defer cancel()
-	err := g.await(ctx, func() (bool, error) {
-		n, err := g.value("cgroup.events", "frozen")
-		return n == 1, err
+		if before {
+			return g.signalAll(sig)
+		}
+		err = g.freeze(ctx, signalBound)
+		if err == nil || errors.Is(err, context.DeadlineExceeded) {
+			err = g.signalAll(sig)
+		}
+		return errors.Join(err, g.thaw())
 	})
-	if err != nil && ctx.Err() == nil {
-		return errors.Join(err, g.write("cgroup.freeze", "0"))
-	}
-	return nil
 }
 
 func (g *Group) signalAll(sig syscall.Signal) error {

@@ -64,7 +64,7 @@ func (c *Container) Master() *os.File {
 // Start releases the first process to exec its program and waits until it has or has failed to.
 func (c *Container) Start(ctx context.Context, size *pb.Size) (int, error) {
 	if frozen, _ := c.group.Frozen(); frozen {
-		return 0, failure.New(errdefs.ErrFailedPrecondition, "container %s is frozen", c.id)
+		return 0, failure.New(errdefs.ErrFailedPrecondition, "container %s is paused", c.id)
 	}
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -118,6 +118,12 @@ func (c *Container) Signal(sig syscall.Signal) error {
 func (c *Container) SignalAll(sig syscall.Signal) error {
 	return c.group.Signal(context.Background(), sig)
 }
+
+// Pause stops every process of the container, execs too. See cgroup.Group.Pause.
+func (c *Container) Pause(ctx context.Context) error { return c.group.Pause(ctx) }
+
+// Resume lets them go on.
+func (c *Container) Resume(context.Context) error { return c.group.Resume() }
 
 // Delete kills what is left in the container and removes it. That nothing is left is proven by its empty cgroup.
 func (c *Container) Delete(ctx context.Context, _ bool) ([]*pb.Holder, error) {

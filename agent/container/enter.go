@@ -42,7 +42,7 @@ func (e *Entry) Close() error {
 // Enter opens what an exec needs. FAILED_PRECONDITION: the container has exited or is frozen.
 func (c *Container) Enter() (_ *Entry, err error) {
 	if frozen, _ := c.group.Frozen(); frozen {
-		return nil, failure.New(errdefs.ErrFailedPrecondition, "container %s is frozen", c.id)
+		return nil, failure.New(errdefs.ErrFailedPrecondition, "container %s is paused", c.id)
 	}
 	e := new(Entry)
 	defer func() {

@@ -27,6 +27,7 @@ type program struct {
 const (
 	createBound = 2 * time.Minute  // of a create, an exec or a start: hooks, and a slow disk
 	signalBound = 10 * time.Second // of a kill
+	freezeBound = 15 * time.Second // of a pause or resume: runtimes wait up to 10 s for a process that does not stand still
 )
 
 // argv gives the whole command line of a command, whose log goes to the directory.

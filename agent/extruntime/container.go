@@ -188,7 +188,7 @@ func (c *Container) Start(ctx context.Context, _ *pb.Size) (int, error) {
 
 func (c *Container) notFrozen() error {
 	if frozen, _ := c.group.Frozen(); frozen {
-		return failure.New(errdefs.ErrFailedPrecondition, "container %s is frozen", c.id)
+		return failure.New(errdefs.ErrFailedPrecondition, "container %s is paused", c.id)
 	}
 	return nil
 }
@@ -205,6 +205,28 @@ func (c *Container) Signal(sig syscall.Signal) error {
 		return syscall.ESRCH
 	}
 	return err
+}
+
+// Pause has the runtime pause the container. Once begun it is not interrupted; after an error the container is resumed, as far as the runtime can.
+func (c *Container) Pause(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := c.freezing("pause")
+	if err != nil {
+		_ = c.freezing("resume") // it fails if nothing was paused
+	}
+	return err
+}
+
+// Resume has the runtime resume the container.
+func (c *Container) Resume(context.Context) error { return c.freezing("resume") }
+
+// freezing runs a command that freezes or thaws the container's cgroup, or whatever the runtime has in its place.
+func (c *Container) freezing(command string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), freezeBound)
+	defer cancel()
+	return c.group.WithFreezer(func() error { return c.run(ctx, command, c.id) })
 }
 
 // SignalAll sends to every process of the container, execs too.

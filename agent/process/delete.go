@@ -23,7 +23,7 @@ func (p *Process) Delete(ctx context.Context, force bool) ([]*pb.Holder, error) 
 
 func (p *Process) delete(ctx context.Context, force bool) ([]*pb.Holder, error) {
 	if force {
-		p.interruptStart()
+		p.interruptTurn()
 	}
 	if err := p.take(ctx); err != nil {
 		return nil, err
@@ -49,10 +49,10 @@ func (p *Process) delete(ctx context.Context, force bool) ([]*pb.Holder, error) 
 	return survivors, nil
 }
 
-// interruptStart ends a start that is going on, and may otherwise do so for as long as the container's hooks or its freezer like.
-func (p *Process) interruptStart() {
+// interruptTurn ends a start or a pause that is going on, and may otherwise do so for as long as the container's hooks or its freezer like.
+func (p *Process) interruptTurn() {
 	p.mu.Lock()
-	busy, interrupt := p.state == starting, p.interrupt
+	busy, interrupt := p.state == starting || p.pausing, p.interrupt
 	p.mu.Unlock()
 	if !busy {
 		return

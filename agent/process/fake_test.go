@@ -22,7 +22,17 @@ type fakeTask struct {
 	deletes int
 	failing error // of Delete
 	ended   bool
+	pause   func(ctx context.Context) error // nil: at once
 }
+
+func (f *fakeTask) Pause(ctx context.Context) error {
+	if f.pause == nil {
+		return nil
+	}
+	return f.pause(ctx)
+}
+
+func (f *fakeTask) Resume(context.Context) error { return nil }
 
 func (f *fakeTask) Start(ctx context.Context, _ *pb.Size) (int, error) {
 	if f.start == nil {

@@ -65,8 +65,10 @@ type Process struct {
 	startedAt time.Time
 	early     *Exit // came while starting
 	exit      *pb.Exited
-	failed    error              // a failed start, for the waiters
-	interrupt context.CancelFunc // of the Task's Start
+	failed    error // a failed start, for the waiters
+	pausing   bool
+	paused    bool               // a container that stands still, with its execs
+	interrupt context.CancelFunc // of the Task's Start or Pause
 	size      *pb.Size
 	closing   bool // a container that takes no new execs
 	children  map[*Process]struct{}
@@ -269,12 +271,15 @@ func (p *Process) notFound() error {
 
 // Info describes the process as it is now.
 func (p *Process) Info() *pb.ProcessInfo {
-	streams := p.stdio.Info() // has its own lock
+	streams, still := p.stdio.Info(), p.standsStill() // these have locks of their own
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out := &pb.ProcessInfo{
 		Id: p.cfg.ID, IsContainer: p.cfg.IsContainer, Terminal: p.cfg.Terminal,
 		State: p.state.wire(), Pid: uint32(p.pid), Exited: p.exit, Streams: streams,
+	}
+	if still && p.state == running {
+		out.State = pb.State_STATE_PAUSED
 	}
 	if p.cfg.Parent != nil {
 		out.Container = p.cfg.Parent.ID()

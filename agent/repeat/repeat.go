@@ -34,10 +34,12 @@ const (
 	Start  Op = "start"
 	Kill   Op = "kill"
 	Delete Op = "delete"
+	Pause  Op = "pause"
+	Resume Op = "resume"
 )
 
-// MaxKills bounds the results of Kill that are kept for one process: the oldest is forgotten, so a client that signals for ever does not fill the memory.
-const MaxKills = 1024
+// MaxKept bounds the results of Kill, Pause and Resume that are kept for one process: the oldest is forgotten, so a client that signals for ever does not fill the memory.
+const MaxKept = 1024
 
 // Key names an operation: its id, kind, and the process concerned.
 type Key struct {
@@ -63,8 +65,8 @@ type Log struct {
 
 // object lists the results kept for one process.
 type object struct {
-	ids   []ID // Create and Start
-	kills []ID // oldest first
+	once []ID // Create and Start
+	last []ID // what can be done any number of times, oldest first
 }
 
 // NewLog makes an empty Log.
@@ -164,10 +166,11 @@ func (l *Log) keep(key Key) {
 		o = new(object)
 		l.objects[key.Object] = o
 	}
-	if key.Op == Kill {
-		o.kills = l.bound(append(o.kills, key.ID), MaxKills)
-	} else {
-		o.ids = append(o.ids, key.ID)
+	switch key.Op {
+	case Create, Start:
+		o.once = append(o.once, key.ID)
+	default:
+		o.last = l.bound(append(o.last, key.ID), MaxKept)
 	}
 }
 
@@ -188,7 +191,7 @@ func (l *Log) Forget(name string) {
 	if o == nil {
 		return
 	}
-	for _, ids := range [][]ID{o.ids, o.kills} {
+	for _, ids := range [][]ID{o.once, o.last} {
 		for _, id := range ids {
 			delete(l.entries, id)
 		}

@@ -265,11 +265,11 @@ func TestResultsAreBounded(t *testing.T) {
 	l := NewLog()
 	defer end(t, l)
 	id := func(i int) ID { return ID{byte(i), byte(i >> 8), byte(i >> 16)} }
-	for i := range MaxKills + 5 {
-		_, _ = do(t, l, Key{ID: id(i), Op: Kill, Object: "web"}, value(1))
+	for i := range MaxKept + 5 {
+		_, _ = do(t, l, Key{ID: id(i), Op: []Op{Kill, Pause, Resume}[i%3], Object: "web"}, value(1))
 	}
-	if n := len(l.entries); n != MaxKills {
-		t.Errorf("%d results after %d kills; want %d", n, MaxKills+5, MaxKills)
+	if n := len(l.entries); n != MaxKept {
+		t.Errorf("%d results after %d kills, pauses and resumes; want %d", n, MaxKept+5, MaxKept)
 	}
 	if pid, _ := do(t, l, Key{ID: id(0), Op: Kill, Object: "web"}, value(2)); pid != 2 {
 		t.Errorf("Do() of a forgotten kill = %d; want a new attempt, 2", pid)
