@@ -93,6 +93,7 @@ type making struct {
 	agent   *Agent
 	req     *pb.Create
 	request *container.Request // of a container
+	shares  []share            // of a container
 	parent  *process.Process   // of an exec in a container
 
 	process *process.Process
@@ -108,6 +109,9 @@ func newMaking(a *Agent, req *pb.Create) (*making, error) {
 	case *pb.Create_Container:
 		spec, err := container.ParseSpec(what.Container.Spec)
 		if err != nil {
+			return nil, err
+		}
+		if m.shares, err = a.shares(spec, what.Container.Share); err != nil {
 			return nil, err
 		}
 		m.request = &container.Request{ID: req.Id, Spec: spec, Size: req.Size}
@@ -210,7 +214,7 @@ func (m *making) container(ctx context.Context) error {
 			return failure.Step(err, "make stdio")
 		}
 	}
-	c, err := m.agent.tasks.Container(ctx, m.req.Runtime, m.request)
+	c, err := m.makeContainer(ctx)
 	if err != nil {
 		return err
 	}
@@ -221,6 +225,23 @@ func (m *making) container(ctx context.Context) error {
 		m.stdio.Start()
 	}
 	return nil
+}
+
+// makeContainer makes it, in the namespaces that it shares.
+func (m *making) makeContainer(ctx context.Context) (containerTask, error) {
+	shared, err := openShared(m.shares)
+	if err != nil {
+		return nil, err
+	}
+	defer shared.close()
+	if m.request.Spec, err = container.Join(m.request.Spec, shared); err != nil {
+		return nil, err
+	}
+	c, err := m.agent.tasks.Container(ctx, m.req.Runtime, m.request)
+	if err != nil {
+		return nil, explainShared(m.shares, err)
+	}
+	return c, nil
 }
 
 // undo frees what a failed making has made so far.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/bellhop-vm/bellhop/agent/container"
 	"github.com/bellhop-vm/bellhop/agent/process"
@@ -124,6 +125,10 @@ func (t *fakeTask) Pause(context.Context) error  { return nil }
 func (t *fakeTask) Resume(context.Context) error { return nil }
 
 func (t *fakeTask) Master() *os.File { return nil }
+
+func (t *fakeTask) Namespace(specs.LinuxNamespaceType) (*os.File, error) {
+	return nil, errors.New("a fake has no namespaces")
+}
 
 // newFake serves an agent with fake processes.
 func newFake(t testing.TB) (*host, *fakeTasks) {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"os"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/bellhop-vm/bellhop/agent/cgroup"
 	"github.com/bellhop-vm/bellhop/agent/container"
 	"github.com/bellhop-vm/bellhop/agent/extruntime"
@@ -26,7 +28,8 @@ type tasks interface {
 type containerTask interface {
 	process.Task
 	process.Pausable
-	Master() *os.File // gives the terminal to the caller; nil without
+	Master() *os.File                                       // gives the terminal to the caller; nil without
+	Namespace(t specs.LinuxNamespaceType) (*os.File, error) // opens one that can be shared. FAILED_PRECONDITION: it has exited
 }
 
 // execTask is another process: a *spawn.Task or an *extruntime.Exec.

@@ -48,6 +48,7 @@ type Cmd struct {
 	Process *Process    // set by Start
 	Status  *ExitStatus // set by Wait when the process has exited
 
+	share   []Share        // of a new container
 	base    *specs.Process // what Args, Env, Dir and User are laid over; nil: nothing
 	pipes   pipes
 	stderr  *tail // what Output keeps
@@ -141,6 +142,7 @@ func (cmd *Cmd) config() ProcessConfig {
 	cfg := ProcessConfig{
 		ID:        cmd.ID,
 		Spec:      cmd.Spec,
+		Share:     cmd.share,
 		Container: cmd.Container,
 		Stdin:     cmd.Stdin,
 		Stdout:    cmd.Stdout,

@@ -16,6 +16,7 @@ type Container struct {
 	client *Client
 	id     string
 	spec   *specs.Spec // nil: it exists
+	share  []Share
 }
 
 // NewContainer describes a container. Nothing happens before its first process, [Container.Init], is started. [DefaultSpec] makes a spec for a rootfs.
@@ -36,7 +37,7 @@ func (k *Container) ID() string { return k.id }
 // Init gives the container's first process as a command, with the arguments and settings of the spec. Starting it creates the container; its Wait deletes the
 // container with everything in it.
 func (k *Container) Init(ctx context.Context) *Cmd {
-	return &Cmd{client: k.client, ctx: ctx, ID: k.id, Spec: k.spec}
+	return &Cmd{client: k.client, ctx: ctx, ID: k.id, Spec: k.spec, share: k.share}
 }
 
 // Command gives a further process in the container, as [Client.Command] does outside of containers. It has the environment, directory, user and

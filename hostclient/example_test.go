@@ -505,3 +505,17 @@ func ExampleProcess_Delete() {
 		log.Fatal(err)
 	}
 }
+
+func ExampleContainer_Share() {
+	var client *hostclient.Client // from Connect
+	ctx := context.Background()
+	web := client.NewContainer("web", hostclient.DefaultSpec("/run/rootfs", "httpd", "-f"))
+	server := web.Init(ctx)
+	if err := server.Start(); err != nil {
+		log.Fatal(err)
+	}
+	probe := client.NewContainer("probe", hostclient.DefaultSpec("/run/rootfs", "wget", "-qO-", "http://localhost"))
+	probe.Share(web, specs.NetworkNamespace)
+	out, err := probe.Init(ctx).Output()
+	fmt.Printf("%s %v", out, err)
+}

@@ -22,7 +22,8 @@ type ProcessConfig struct {
 	// ID names the process in the guest, and its container if it makes one; letters, digits, "_", "." and "-", at most 128. Empty: one is made up.
 	ID string
 
-	Spec *specs.Spec // of a new container
+	Spec  *specs.Spec // of a new container
+	Share []Share     // namespaces that the new container has together with others
 
 	Container       string         // the container to run in; empty: the guest's own root
 	Process         *specs.Process // what to run there
@@ -88,6 +89,9 @@ func (cfg *ProcessConfig) check() error {
 			return fmt.Errorf("container: %w", err)
 		}
 	}
+	if err := checkShares(cfg); err != nil {
+		return err
+	}
 	return cfg.checkStreams()
 }
 
@@ -132,11 +136,11 @@ func (cfg *ProcessConfig) request(requestID instanceID) (*pb.Create, error) {
 	}
 	create.Size = size
 	if cfg.Spec != nil {
-		spec, err := json.Marshal(cfg.Spec)
+		spec, err := json.Marshal(withoutShared(cfg.Spec, cfg.Share))
 		if err != nil {
 			return nil, invalid("the spec can't be encoded: %v", err)
 		}
-		create.What = &pb.Create_Container{Container: &pb.Container{Spec: spec}}
+		create.What = &pb.Create_Container{Container: &pb.Container{Spec: spec, Share: shareMessages(cfg.Share)}}
 		return create, nil
 	}
 	process, err := processMessage(cfg.Process)

@@ -37,6 +37,7 @@ var (
 
 	requestElements = elements{
 		3: {inner: elements{
+			3: {inner: elements{3: {repeated: true}}},                       // Container.share
 			4: {inner: elements{2: {inner: elements{7: {repeated: true}}}}}, // Exec.process, Process.rlimits
 			5: {repeated: true},                                             // Create.stdio
 		}},

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -83,6 +84,7 @@ func testRuntime(t *testing.T, r *runtimeGuest) {
 	t.Run("ExecAs", func(t *testing.T) { testRuntimeExecAs(t, r) })
 	t.Run("Container", func(t *testing.T) { testRuntimeContainer(t, r) })
 	t.Run("Pause", func(t *testing.T) { testRuntimePause(t, r) })
+	t.Run("Share", func(t *testing.T) { testRuntimeShare(t, r) })
 	t.Run("Refused", func(t *testing.T) { testRuntimeRefuses(t, r) })
 }
 
@@ -288,6 +290,28 @@ func testRuntimeContainer(t *testing.T, r *runtimeGuest) {
 	}
 	if _, err := c.ForceDelete(ctx); err != nil {
 		t.Errorf("ForceDelete() = %v; want no error", err)
+	}
+}
+
+// testRuntimeShare has a container of the agent's own in the namespaces of the runtime's, and one of the runtime's in those.
+func testRuntimeShare(t *testing.T, r *runtimeGuest) {
+	owner := r.start(t, r.script(first, forever))
+	own := r.start(t, sharing(containerSpec(forever), owner, podTypes...))
+	cfg := sharing(containerSpec(forever), own, podTypes...)
+	cfg.ExternalRuntime = r.runtime
+	for _, p := range []*hostclient.Process{own, r.start(t, cfg)} {
+		if got := same(r.namespacesOf(t, owner.Pid()), r.namespacesOf(t, p.Pid())); !slices.Equal(got, slices.Sorted(slices.Values(append(podTypes, specs.TimeNamespace, specs.UserNamespace)))) {
+			t.Errorf("shared namespaces: %q; want network, IPC, UTS and PID, and the guest's users and time", got)
+		}
+	}
+	if err := owner.Kill(deadline(t), hostclient.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := own.WaitExit(deadline(t)); err != nil || status.Signal != hostclient.SIGKILL {
+		t.Errorf("WaitExit() = %v, %v; want SIGKILL, as the owner of its PID namespace has ended", status, err)
+	}
+	if err := r.process(t, sharing(containerSpec(forever), owner, specs.UTSNamespace)).Launch(deadline(t)); !errors.Is(err, errdefs.ErrFailedPrecondition) {
+		t.Errorf("sharing with a container that has exited: %v; want errdefs.ErrFailedPrecondition", err)
 	}
 }
 

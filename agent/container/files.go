@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
 	"golang.org/x/sys/unix"
 
 	"github.com/bellhop-vm/bellhop/agent/seqpacket"
@@ -20,7 +21,7 @@ type initFiles struct {
 }
 
 // newInitFiles opens the files and gives them, and stdio, to lp.
-func newInitFiles(lp *libcontainer.Process, req *Request) (_ *initFiles, err error) {
+func newInitFiles(lp *libcontainer.Process, cfg *configs.Config, req *Request) (_ *initFiles, err error) {
 	f := new(initFiles)
 	if f.reportRead, f.reportWrite, err = os.Pipe(); err != nil {
 		return nil, fmt.Errorf("cannot make pipe: %w", err)
@@ -30,7 +31,7 @@ func newInitFiles(lp *libcontainer.Process, req *Request) (_ *initFiles, err err
 	if !p.Terminal {
 		lp.Stdin, lp.Stdout, lp.Stderr = req.Stdio[0], req.Stdio[1], req.Stdio[2]
 		// Libcontainer gives the process its stdin and stdout, and in the place of stderr the report pipe (Init).
-		return f, own(req.Stdio[2], p.User.UID, req)
+		return f, own(req.Stdio[2], p.User.UID, cfg)
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -49,19 +50,17 @@ func newInitFiles(lp *libcontainer.Process, req *Request) (_ *initFiles, err err
 }
 
 // own gives a stdio file to the container's user, as libcontainer does. What cannot be given, such as a socket or a file of a user that is not mapped, stays as it is.
-func own(f *os.File, uid uint32, req *Request) error {
-	for _, m := range req.Spec.Linux.UIDMappings {
-		if uid >= m.ContainerID && uid-m.ContainerID < m.Size {
-			uid = m.HostID + (uid - m.ContainerID)
-			break
-		}
+func own(f *os.File, uid uint32, cfg *configs.Config) error {
+	host, err := cfg.HostUID(int(uid))
+	if err != nil {
+		return nil
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return fmt.Errorf("cannot look at stderr: %w", err)
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFIFO {
-		_ = unix.Fchown(int(f.Fd()), int(uid), -1)
+		_ = unix.Fchown(int(f.Fd()), host, -1)
 	}
 	return nil
 }

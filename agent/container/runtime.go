@@ -111,7 +111,7 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request) error 
 	if err != nil {
 		return err
 	}
-	files, err := newInitFiles(lp, req)
+	files, err := newInitFiles(lp, cfg, req)
 	if err != nil {
 		return err
 	}

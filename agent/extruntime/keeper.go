@@ -119,7 +119,7 @@ func (k *keeper) await(ctx context.Context) error {
 		<-killed
 	}
 	if errors.Is(err, errKeeperGone) {
-		awaitEnd(command, endBound) // it is killed with its keeper
+		pidfd.Await(command, endBound) // it is killed with its keeper
 	}
 	_ = command.Close()
 	switch {
@@ -147,15 +147,3 @@ func (e *exitError) Error() string {
 
 // endBound bounds the wait for a process that has been killed to be gone: one in an uninterruptible sleep may never be.
 const endBound = 10 * time.Second
-
-// awaitEnd waits until the process of a pidfd has ended, and says whether it has. It holds a thread, so it is for what is about to happen. 0 only looks.
-func awaitEnd(pidfd *os.File, bound time.Duration) bool {
-	deadline := time.Now().Add(bound)
-	for {
-		fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, int(max(0, time.Until(deadline)).Milliseconds()))
-		if err != unix.EINTR {
-			return n == 1
-		}
-	}
-}

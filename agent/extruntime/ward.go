@@ -48,7 +48,7 @@ func (w *ward) follow(exited func(process.Exit), lost func()) {
 	if err != nil {
 		lost()
 		_ = w.signal(unix.SIGKILL)
-		awaitEnd(w.pidfd, endBound)
+		pidfd.Await(w.pidfd, endBound)
 		exit = process.Exit{Signal: unix.SIGKILL, At: time.Now()}
 	}
 	w.mu.Lock()
@@ -81,7 +81,7 @@ func (w *ward) signal(sig syscall.Signal) error {
 func (w *ward) ended() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.pidfd == nil || awaitEnd(w.pidfd, 0)
+	return w.pidfd == nil || pidfd.Await(w.pidfd, 0)
 }
 
 // dup gives a pidfd of the process, which the caller closes. ESRCH: it is gone.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -51,6 +52,18 @@ func Open(pid int) (*os.File, error) {
 // Signal sends a signal to the process of a pidfd. The error is [unix.ESRCH] if it has been reaped.
 func Signal(pidfd *os.File, sig unix.Signal) error {
 	return unix.PidfdSendSignal(int(pidfd.Fd()), sig, nil, 0)
+}
+
+// Await waits until the process of a pidfd has ended, whether or not it is reaped, and says whether it has. It holds a thread, so it is for what is about to happen; with a bound of 0 it only looks.
+func Await(pidfd *os.File, bound time.Duration) bool {
+	deadline := time.Now().Add(bound)
+	for {
+		fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, int(max(0, time.Until(deadline)).Milliseconds()))
+		if err != unix.EINTR {
+			return n == 1
+		}
+	}
 }
 
 // reap collects the status of an ended child. It reports false when there is none yet: the child runs, or its tracer has not let go of it.
