@@ -24,11 +24,10 @@ const messageHeaderSize = 5
 // ErrProtocol is wrapped by every error that says that the peer broke the protocol.
 var ErrProtocol = errors.New("protocol error")
 
-// Message is what a control message carries: a generated type of package pb.
+// Message is what a control message carries: a generated type of package pb. Decoding is not part of it, so that a program is linked with that of the messages only that it reads.
 type Message interface {
 	SizeVT() int
 	MarshalToSizedBufferVT([]byte) (int, error)
-	UnmarshalVT([]byte) error
 }
 
 // WriteMessage writes one message with one Write. The limit is the peer's max_message; a message above it is an error and nothing is written.
@@ -60,7 +59,7 @@ func ReadRequest(r io.Reader, limit int) (*pb.Request, error) {
 		return nil, fmt.Errorf("%w: message of kind %d from a host", ErrProtocol, kind)
 	}
 	req := new(pb.Request)
-	if err := readPayload(r, size, req, requestElements); err != nil {
+	if err := readPayload(r, size, req.UnmarshalVT, requestElements); err != nil {
 		return nil, err
 	}
 	return req, nil
@@ -76,13 +75,13 @@ func ReadResponse(r io.Reader, limit int) (Kind, *pb.Response, error) {
 	switch kind {
 	case KindProgress, KindResult:
 		resp := new(pb.Response)
-		if err := readPayload(r, size, resp, responseElements); err != nil {
+		if err := readPayload(r, size, resp.UnmarshalVT, responseElements); err != nil {
 			return 0, nil, err
 		}
 		return kind, resp, nil
 	case KindError:
 		e := new(pb.Error)
-		if err := readPayload(r, size, e, nil); err != nil {
+		if err := readPayload(r, size, e.UnmarshalVT, nil); err != nil {
 			return 0, nil, err
 		}
 		return kind, nil, &StatusError{PB: e}
@@ -102,8 +101,8 @@ func readMessageHeader(r io.Reader, limit int) (Kind, int, error) {
 	return Kind(hdr[4]), int(n), nil
 }
 
-// readPayload reads size bytes into m.
-func readPayload(r io.Reader, size int, m Message, repeated elements) error {
+// readPayload reads and decodes size bytes.
+func readPayload(r io.Reader, size int, decode func([]byte) error, repeated elements) error {
 	payload, err := readGrowing(r, size)
 	if err != nil {
 		return err
@@ -111,7 +110,7 @@ func readPayload(r io.Reader, size int, m Message, repeated elements) error {
 	if err := repeated.check(payload); err != nil {
 		return err
 	}
-	if err := m.UnmarshalVT(payload); err != nil {
+	if err := decode(payload); err != nil {
 		return fmt.Errorf("%w: payload: %v", ErrProtocol, err)
 	}
 	return nil
