@@ -109,7 +109,7 @@ func mount(m *pb.Mount, opt *options) error {
 	if bind {
 		flags &= unix.MS_BIND | unix.MS_REC
 	}
-	if err := unix.Mount(m.Source, m.Target, m.Type, flags, opt.data); err != nil {
+	if err := mountSource(m.Source, m.Target, m.Type, flags, opt.data); err != nil {
 		return err
 	}
 	if err := finish(m.Target, opt, bind); err != nil {
