@@ -24,6 +24,7 @@ import (
 	"github.com/bellhop-vm/bellhop/agent/process"
 	"github.com/bellhop-vm/bellhop/agent/relay"
 	"github.com/bellhop-vm/bellhop/agent/repeat"
+	"github.com/bellhop-vm/bellhop/agent/rootstore"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -66,6 +67,7 @@ type Agent struct {
 	table   *process.Table
 	budget  *relay.Budget
 	tasks   tasks
+	roots   *rootstore.Store
 
 	ending    chan error // the first Shutdown's error; holds at most one
 	closing   []func() error
@@ -115,6 +117,7 @@ func newAgent(cfg Config, t tasks) *Agent {
 		repeats: repeat.NewLog(),
 		table:   process.NewTable(cfg.Logger),
 		budget:  relay.NewBudget(int64(memory() / budgetShare)),
+		roots:   rootstore.New(filepath.Join(cfg.StateDir, "rootfs"), cfg.Logger),
 		ending:  make(chan error, 1),
 	}
 	a.server = control.NewServer(control.Config{Handler: a, Hello: a.makeHello, Allow: cfg.AllowPeer, Logger: cfg.Logger})

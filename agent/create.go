@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -99,6 +100,7 @@ type making struct {
 	process *process.Process
 	task    process.Task
 	stdio   *relay.Set
+	release func() // gives the container's root file system back; nil before it is taken
 }
 
 // newMaking checks the request's specification.
@@ -111,11 +113,15 @@ func newMaking(a *Agent, req *pb.Create) (*making, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := container.CheckFiles(what.Container.Files); err != nil {
+			return nil, err
+		}
 		if m.shares, err = a.shares(spec, what.Container.Share); err != nil {
 			return nil, err
 		}
 		m.request = &container.Request{ID: req.Id, Spec: spec, Size: req.Size}
 		cfg.IsContainer, cfg.Terminal = true, spec.Process.Terminal
+		cfg.Released = func() { m.release() }
 	case *pb.Create_Exec:
 		if what.Exec.Process == nil {
 			return nil, failure.Field("exec.process", "missing")
@@ -205,11 +211,14 @@ func (m *making) connect(ctx context.Context, client control.Client) error {
 }
 
 func (m *making) container(ctx context.Context) error {
+	var err error
+	if m.release, err = m.agent.roots.Use(m.request.Spec.Root.Path); err != nil {
+		return failure.Step(err, "use its root file system")
+	}
 	m.request.Exited = m.process.Exited
 	m.request.OOM = func() { m.agent.table.Hub().OOM(m.req.Id) }
 	terminal := m.process.Terminal()
 	if !terminal {
-		var err error
 		if m.request.Stdio, err = m.stdio.ChildFiles(); err != nil {
 			return failure.Step(err, "make stdio")
 		}
@@ -227,7 +236,7 @@ func (m *making) container(ctx context.Context) error {
 	return nil
 }
 
-// makeContainer makes it, in the namespaces that it shares.
+// makeContainer makes it, in the namespaces that it shares and with the request's files.
 func (m *making) makeContainer(ctx context.Context) (containerTask, error) {
 	shared, err := openShared(m.shares)
 	if err != nil {
@@ -237,9 +246,16 @@ func (m *making) makeContainer(ctx context.Context) (containerTask, error) {
 	if m.request.Spec, err = container.Join(m.request.Spec, shared); err != nil {
 		return nil, err
 	}
-	c, err := m.agent.tasks.Container(ctx, m.req.Runtime, m.request)
+	files, err := container.Place(filepath.Join(m.agent.cfg.StateDir, "files", m.req.Id), m.request.Spec, m.req.GetContainer().Files)
 	if err != nil {
-		return nil, explainShared(m.shares, err)
+		return nil, err
+	}
+	c, err := m.agent.tasks.Container(ctx, m.req.Runtime, m.request)
+	if rerr := files.Remove(); rerr != nil {
+		m.agent.log.Error("cannot remove what a container's files were in", "container", m.req.Id, "err", rerr)
+	}
+	if err != nil {
+		return nil, explainShared(m.shares, files.Explain(err))
 	}
 	return c, nil
 }
@@ -255,6 +271,9 @@ func (m *making) undo() {
 	}
 	if m.stdio != nil {
 		errs = append(errs, m.stdio.Close())
+	}
+	if m.release != nil {
+		m.release()
 	}
 	if err := errors.Join(errs...); err != nil {
 		m.agent.log.Error("cannot undo a create", "process", m.req.Id, "err", err)

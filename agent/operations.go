@@ -52,6 +52,12 @@ func (a *Agent) Handle(ctx context.Context, call *control.Call) (*pb.Response, e
 		return &pb.Response{What: &pb.Response_Mounted{Mounted: &pb.Mounted{}}}, mount.Mount(op.Mount)
 	case *pb.Request_Unmount:
 		return &pb.Response{What: &pb.Response_Unmounted{Unmounted: &pb.Unmounted{}}}, mount.Unmount(op.Unmount.Target)
+	case *pb.Request_PrepareRootfs:
+		return a.prepareRootfs(ctx, call, op.PrepareRootfs)
+	case *pb.Request_RemoveRootfs:
+		return a.removeRootfs(ctx, call, op.RemoveRootfs)
+	case *pb.Request_ListRootfs:
+		return &pb.Response{What: &pb.Response_RootfsListed{RootfsListed: &pb.RootfsListed{Rootfs: a.roots.List()}}}, nil
 	case *pb.Request_Shutdown:
 		return a.shutdown(ctx, call, op.Shutdown)
 	}

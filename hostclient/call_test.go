@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,6 +47,65 @@ func TestOperations(t *testing.T) {
 	}
 	if list, err := c.List(ctx); err != nil || len(list) != 0 {
 		t.Errorf("List() = %v, %v; want none", list, err)
+	}
+}
+
+func TestRootfs(t *testing.T) {
+	checkLeaks(t)
+	var sent *pb.PrepareRootfs
+	g := newFakeGuest(t)
+	g.table.script = func(c *fakeCall) bool {
+		if p := c.req.GetPrepareRootfs(); p != nil {
+			sent = p
+		}
+		return false
+	}
+	c := connect(t, g, nil)
+	ctx := t.Context()
+	r, err := c.PrepareRootfs(ctx, Rootfs{
+		ID: "web", Layers: []FileSystem{{Source: "/base"}, {Source: "/dev/vda", Type: "erofs", Options: []string{"nodev"}}},
+		Upper: &Upper{Disk: &FileSystem{Source: "/up"}, Limit: 4096},
+	})
+	if err != nil || r.ID != "web" || r.Path != "/rootfs/web" {
+		t.Fatalf("PrepareRootfs() = %+v, %v; want it at /rootfs/web", r, err)
+	}
+	want := &pb.PrepareRootfs{
+		RequestId: sent.RequestId, Id: "web", Layers: []*pb.FileSystem{{Source: "/base"}, {Source: "/dev/vda", Type: "erofs", Options: []string{"nodev"}}},
+		Upper: &pb.Upper{Disk: &pb.FileSystem{Source: "/up"}, Limit: 4096},
+	}
+	if !sent.EqualVT(want) || len(sent.RequestId) != 16 {
+		t.Errorf("the request was %v; want %v", sent, want)
+	}
+	if list, err := c.ListRootfs(ctx); err != nil || len(list) != 1 || list[0].ID != "a" || list[0].Path != "/rootfs/a" || list[0].Containers != 2 {
+		t.Errorf("ListRootfs() = %+v, %v; want one with two containers", list, err)
+	}
+	if err := r.Remove(ctx); err != nil || g.table.times("remove web") != 1 {
+		t.Errorf("Remove() = %v, done %d times; want no error, and once", err, g.table.times("remove web"))
+	}
+	if r, err := c.PrepareRootfs(ctx, Rootfs{Whole: &FileSystem{Source: "/base"}}); err != nil || r.ID == "" {
+		t.Errorf("PrepareRootfs() without an id = %+v, %v; want one made up", r, err)
+	}
+	if _, err := c.PrepareRootfs(ctx, Rootfs{Upper: &Upper{Limit: -1}}); !errors.Is(err, errdefs.ErrInvalidArgument) {
+		t.Errorf("PrepareRootfs() with a negative limit = %v; want errdefs.ErrInvalidArgument", err)
+	}
+}
+
+func TestNetworkFiles(t *testing.T) {
+	files := NetworkFiles("web", netip.MustParseAddr("10.0.2.3"), netip.MustParseAddr("fd00::3"))
+	got := make(map[string]string)
+	for _, f := range files {
+		got[f.Path] = string(f.Content)
+	}
+	want := map[string]string{
+		"/etc/hostname":    "web\n",
+		"/etc/hosts":       "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\tweb\n",
+		"/etc/resolv.conf": "nameserver 10.0.2.3\nnameserver fd00::3\n",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("NetworkFiles() = %q; want %q", got, want)
+	}
+	if files := NetworkFiles("web"); len(files) != 2 {
+		t.Errorf("NetworkFiles() without name servers = %+v; want no resolv.conf", files)
 	}
 }
 

@@ -22,9 +22,10 @@ type Cmd struct {
 	client *Client
 	ctx    context.Context
 
-	ID        string      // the process's name in the guest; empty: made up
-	Container string      // the container to run in; empty: the guest's own root
-	Spec      *specs.Spec // of a new container whose first process this is; Args, Env, Dir, User and Terminal are then the spec's
+	ID        string          // the process's name in the guest; empty: made up
+	Container string          // the container to run in; empty: the guest's own root
+	Spec      *specs.Spec     // of a new container whose first process this is; Args, Env, Dir, User and Terminal are then the spec's
+	Files     []ContainerFile // put into the new container of Spec
 
 	// Args begins with the program, which is looked up in the PATH of Env. What is not set in Env, Dir and User is as the container's spec has it, if the
 	// command was made from a Container with a spec; else it is the agent's PATH and HOME, its choice of directory, and root.
@@ -143,6 +144,7 @@ func (cmd *Cmd) config() ProcessConfig {
 		ID:        cmd.ID,
 		Spec:      cmd.Spec,
 		Share:     cmd.share,
+		Files:     cmd.Files,
 		Container: cmd.Container,
 		Stdin:     cmd.Stdin,
 		Stdout:    cmd.Stdout,

@@ -13,6 +13,9 @@ import (
 // Container is a container in the guest: a new one, described by an OCI runtime-spec, or one that exists. The container and its first process share one
 // id; the container begins with that process and is deleted with it.
 type Container struct {
+	// Files are put into a new container.
+	Files []ContainerFile
+
 	client *Client
 	id     string
 	spec   *specs.Spec // nil: it exists
@@ -37,7 +40,7 @@ func (k *Container) ID() string { return k.id }
 // Init gives the container's first process as a command, with the arguments and settings of the spec. Starting it creates the container; its Wait deletes the
 // container with everything in it.
 func (k *Container) Init(ctx context.Context) *Cmd {
-	return &Cmd{client: k.client, ctx: ctx, ID: k.id, Spec: k.spec, share: k.share}
+	return &Cmd{client: k.client, ctx: ctx, ID: k.id, Spec: k.spec, Files: k.Files, share: k.share}
 }
 
 // Command gives a further process in the container, as [Client.Command] does outside of containers. It has the environment, directory, user and

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -367,6 +368,68 @@ func ExampleClient_Mount() {
 		Source: "tmpfs", Target: "/scratch", Type: "tmpfs", Options: []string{"size=64m", "nodev"},
 	})
 	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleClient_PrepareRootfs() {
+	var client *hostclient.Client // from Connect
+	ctx := context.Background()
+	rootfs, err := client.PrepareRootfs(ctx, hostclient.Rootfs{
+		Layers: []hostclient.FileSystem{
+			{Source: "/dev/vda", Type: "erofs"}, // the lowest
+			{Source: "/dev/vdb", Type: "erofs"},
+		},
+		Upper: &hostclient.Upper{Limit: 256 << 20}, // in the guest's memory
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 2 { // the second finds what the first has written
+		counter := client.NewContainer("counter", hostclient.DefaultSpec(rootfs.Path, "sh", "-c", "echo >>/count; wc -l </count"))
+		out, err := counter.Init(ctx).Output()
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s", out)
+	}
+	if err := rootfs.Remove(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExamplePreparedRootfs_Remove() {
+	var client *hostclient.Client // from Connect
+	ctx := context.Background()
+	rootfs, err := client.ListRootfs(ctx) // also those that other clients have prepared
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, r := range rootfs {
+		if err := r.Remove(ctx); err != nil && !errors.Is(err, errdefs.ErrFailedPrecondition) { // a container uses it
+			log.Print(err)
+		}
+	}
+}
+
+func ExampleClient_ListRootfs() {
+	var client *hostclient.Client // from Connect
+	rootfs, err := client.ListRootfs(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, r := range rootfs {
+		fmt.Println(r.ID, r.Path, r.Containers)
+	}
+}
+
+func ExampleNetworkFiles() {
+	var client *hostclient.Client // from Connect
+	spec := hostclient.DefaultSpec("/run/rootfs", "ping", "-c1", "example.org")
+	spec.Root.Readonly = true
+	ping := client.NewContainer("", spec)
+	ping.Files = hostclient.NetworkFiles(spec.Hostname, netip.MustParseAddr("10.0.2.3"))
+	if err := ping.Init(context.Background()).Run(); err != nil {
 		log.Fatal(err)
 	}
 }

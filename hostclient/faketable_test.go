@@ -103,6 +103,14 @@ func (f *fakeTable) serve(c *fakeCall) {
 		c.result(&pb.Response{What: &pb.Response_StdinClosed{StdinClosed: &pb.StdinClosed{}}})
 	case *pb.Request_Unmount:
 		c.result(&pb.Response{What: &pb.Response_Unmounted{Unmounted: &pb.Unmounted{}}})
+	case *pb.Request_PrepareRootfs:
+		f.note("prepare " + op.PrepareRootfs.Id)
+		c.result(&pb.Response{What: &pb.Response_RootfsPrepared{RootfsPrepared: &pb.RootfsPrepared{Path: "/rootfs/" + op.PrepareRootfs.Id}}})
+	case *pb.Request_RemoveRootfs:
+		f.note("remove " + op.RemoveRootfs.Id)
+		c.result(&pb.Response{What: &pb.Response_RootfsRemoved{RootfsRemoved: &pb.RootfsRemoved{}}})
+	case *pb.Request_ListRootfs:
+		c.result(&pb.Response{What: &pb.Response_RootfsListed{RootfsListed: &pb.RootfsListed{Rootfs: []*pb.RootfsInfo{{Id: "a", Path: "/rootfs/a", Containers: 2}}}}})
 	case *pb.Request_Shutdown:
 		c.result(&pb.Response{What: &pb.Response_ShuttingDown{ShuttingDown: &pb.ShuttingDown{}}})
 	default:

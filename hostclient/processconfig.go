@@ -22,8 +22,9 @@ type ProcessConfig struct {
 	// ID names the process in the guest, and its container if it makes one; letters, digits, "_", "." and "-", at most 128. Empty: one is made up.
 	ID string
 
-	Spec  *specs.Spec // of a new container
-	Share []Share     // namespaces that the new container has together with others
+	Spec  *specs.Spec     // of a new container
+	Files []ContainerFile // put into it
+	Share []Share         // namespaces that it has together with others
 
 	Container       string         // the container to run in; empty: the guest's own root
 	Process         *specs.Process // what to run there
@@ -77,6 +78,8 @@ func (cfg *ProcessConfig) check() error {
 		return invalid("neither a container's spec nor a process is given")
 	case cfg.Spec != nil && (cfg.Process != nil || cfg.Container != ""):
 		return invalid("both a new container's spec and a process for an existing one are given")
+	case cfg.Spec == nil && len(cfg.Files) > 0:
+		return invalid("files are for a new container")
 	case cfg.process() == nil:
 		return invalid("the spec has no process")
 	case len(cfg.process().Args) == 0:
@@ -140,7 +143,11 @@ func (cfg *ProcessConfig) request(requestID instanceID) (*pb.Create, error) {
 		if err != nil {
 			return nil, invalid("the spec can't be encoded: %v", err)
 		}
-		create.What = &pb.Create_Container{Container: &pb.Container{Spec: spec, Share: shareMessages(cfg.Share)}}
+		files, err := fileMessages(cfg.Files)
+		if err != nil {
+			return nil, err
+		}
+		create.What = &pb.Create_Container{Container: &pb.Container{Spec: spec, Files: files, Share: shareMessages(cfg.Share)}}
 		return create, nil
 	}
 	process, err := processMessage(cfg.Process)

@@ -33,16 +33,18 @@ var (
 			1: {inner: processElements},
 			4: {inner: elements{2: {inner: drainedElements}}}, // DrainedEvent.drained
 		}},
+		25: {inner: elements{1: {repeated: true}}}, // RootfsListed.rootfs
 	}
 
 	requestElements = elements{
 		3: {inner: elements{
-			3: {inner: elements{3: {repeated: true}}},                       // Container.share
+			3: {inner: elements{2: {repeated: true}, 3: {repeated: true}}},  // Container.files, share
 			4: {inner: elements{2: {inner: elements{7: {repeated: true}}}}}, // Exec.process, Process.rlimits
 			5: {repeated: true},                                             // Create.stdio
 		}},
 		11: {inner: elements{2: {repeated: true}}}, // Attach.streams
 		12: {inner: elements{2: {repeated: true}}}, // Detach.streams
+		22: {inner: elements{4: {repeated: true}}}, // PrepareRootfs.layers
 	}
 )
 

@@ -19,6 +19,11 @@ const (
 	MaxArgsAndEnv       = 512 << 10
 	MaxIDLength         = 128
 	MaxRememberedDelete = 1024
+	MaxRootfs           = 1024
+	MaxLayers           = 128
+	MaxFile             = 64 << 10
+	MaxFiles            = 512 << 10
+	MaxFileCount        = 64
 )
 
 // What a hello may not go below (SPEC 2).

@@ -116,6 +116,25 @@ var messageVectors = []messageVector{
 		}}},
 		Stdio: []*pb.Stdio{{Stream: pb.Stream_STREAM_STDOUT, Port: 5000, Token: bytes.Repeat([]byte{0xab}, TokenSize), RingBytes: 4096}},
 	}}}},
+	{"create container with a file", KindRequest, &pb.Request{Op: &pb.Request_Create{Create: &pb.Create{
+		Id: "web", What: &pb.Create_Container{Container: &pb.Container{
+			Spec: []byte("{}"), Files: []*pb.File{{Path: "/etc/hosts", Content: []byte("x"), Mode: 0o600, Uid: 1000, Gid: 1}},
+		}},
+	}}}},
+	{"prepare rootfs of layers", KindRequest, &pb.Request{Op: &pb.Request_PrepareRootfs{PrepareRootfs: &pb.PrepareRootfs{
+		RequestId: instance, Id: "web", Layers: []*pb.FileSystem{{Source: "/base"}, {Source: "/dev/vda", Type: "erofs", Options: []string{"nodev"}}},
+		Upper: &pb.Upper{Disk: &pb.FileSystem{Source: "/up"}, Limit: 1 << 20},
+	}}}},
+	{"prepare rootfs of a whole", KindRequest, &pb.Request{Op: &pb.Request_PrepareRootfs{PrepareRootfs: &pb.PrepareRootfs{
+		RequestId: instance, Id: "web", Whole: &pb.FileSystem{Source: "/base"},
+	}}}},
+	{"rootfs prepared", KindResult, &pb.Response{What: &pb.Response_RootfsPrepared{RootfsPrepared: &pb.RootfsPrepared{Path: "/r/web"}}}},
+	{"remove rootfs", KindRequest, &pb.Request{Op: &pb.Request_RemoveRootfs{RemoveRootfs: &pb.RemoveRootfs{RequestId: instance, Id: "web"}}}},
+	{"rootfs removed", KindResult, &pb.Response{What: &pb.Response_RootfsRemoved{RootfsRemoved: &pb.RootfsRemoved{}}}},
+	{"list rootfs", KindRequest, &pb.Request{Op: &pb.Request_ListRootfs{ListRootfs: &pb.ListRootfs{}}}},
+	{"rootfs listed", KindResult, &pb.Response{What: &pb.Response_RootfsListed{RootfsListed: &pb.RootfsListed{
+		Rootfs: []*pb.RootfsInfo{{Id: "web", Path: "/r/web", Containers: 2}},
+	}}}},
 	{"dialing", KindProgress, &pb.Response{What: &pb.Response_Dialing{Dialing: &pb.Dialing{}}}},
 	{"started", KindProgress, &pb.Response{What: &pb.Response_Started{Started: &pb.Started{Pid: 42, StartedAt: 1_700_000_000_000_000_000}}}},
 	{"drained", KindResult, &pb.Response{What: &pb.Response_Drained{Drained: &pb.Drained{

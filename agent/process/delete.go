@@ -133,6 +133,9 @@ func (p *Process) release(failed error) {
 		p.table.log.Warn("cannot close stdio", "process", p.cfg.ID, "err", err)
 	}
 	p.drain.Wait()
+	if p.cfg.Released != nil {
+		p.cfg.Released()
+	}
 	if p.cfg.Parent != nil {
 		p.cfg.Parent.disown(p)
 	}

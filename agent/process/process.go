@@ -41,6 +41,7 @@ type Config struct {
 	IsContainer bool
 	Terminal    bool
 	Size        *pb.Size // of the terminal at the start; nil: as the kernel makes it
+	Released    func()   // if not nil, called once, when a process that was committed is deleted and holds nothing any more
 }
 
 // Process is one process of the guest, from Create to Delete.

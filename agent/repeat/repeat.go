@@ -30,18 +30,23 @@ type Op string
 
 // The operations that carry a request id.
 const (
-	Create Op = "create"
-	Start  Op = "start"
-	Kill   Op = "kill"
-	Delete Op = "delete"
-	Pause  Op = "pause"
-	Resume Op = "resume"
+	Create        Op = "create"
+	Start         Op = "start"
+	Kill          Op = "kill"
+	Delete        Op = "delete"
+	Pause         Op = "pause"
+	Resume        Op = "resume"
+	PrepareRootfs Op = "prepare"
+	RemoveRootfs  Op = "remove"
 )
+
+// ends says that the operation's object is no more when it has succeeded, so that its result cannot live as long as that.
+func (op Op) ends() bool { return op == Delete || op == RemoveRootfs }
 
 // MaxKept bounds the results of Kill, Pause and Resume that are kept for one process: the oldest is forgotten, so a client that signals for ever does not fill the memory.
 const MaxKept = 1024
 
-// Key names an operation: its id, kind, and the process concerned.
+// Key names an operation: its id, kind, and the process or root file system concerned.
 type Key struct {
 	ID     ID
 	Op     Op
@@ -59,13 +64,13 @@ type Log struct {
 
 	mu      sync.Mutex
 	entries map[ID]*entry
-	objects map[string]*object // results that live as long as a process
-	deletes []ID               // the last deletes, oldest first
+	objects map[string]*object // results that live as long as their object
+	deletes []ID               // the last deletes and removals, oldest first
 }
 
-// object lists the results kept for one process.
+// object lists the results kept for one process or root file system.
 type object struct {
-	once []ID // Create and Start
+	once []ID // Create, Start and PrepareRootfs
 	last []ID // what can be done any number of times, oldest first
 }
 
@@ -157,7 +162,7 @@ func (l *Log) finish(e *entry, resp *pb.Response, err error) {
 }
 
 func (l *Log) keep(key Key) {
-	if key.Op == Delete {
+	if key.Op.ends() {
 		l.deletes = l.bound(append(l.deletes, key.ID), protocol.MaxRememberedDelete)
 		return
 	}
@@ -183,7 +188,7 @@ func (l *Log) bound(ids []ID, limit int) []ID {
 	return append(ids[:0], ids[1:]...)
 }
 
-// Forget drops the results of a process that is no more. Those of its Delete stay.
+// Forget drops the results of an object that is no more. Those of its Delete or removal stay.
 func (l *Log) Forget(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -16,6 +16,7 @@ import (
 // config is what `bellhop run` was asked to do.
 type config struct {
 	rootfs      string
+	readOnly    bool
 	argv        []string
 	env         []string
 	cwd         string
@@ -57,6 +58,7 @@ func parseRun(args []string, out io.Writer) (*config, error) {
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
 	fs.StringVar(&cfg.rootfs, "rootfs", "", "directory with the container's root file system (required)")
+	fs.BoolVar(&cfg.readOnly, "read-only", false, "let the container not write to its root file system")
 	fs.BoolVarP(&cfg.interactive, "interactive", "i", false, "connect stdin")
 	fs.BoolVarP(&cfg.terminal, "tty", "t", false, "run in a terminal; with -i it is this one")
 	fs.StringVarP(&memory, "memory", "m", "512M", "the machine's memory, with suffix K, M or G")

@@ -13,9 +13,6 @@ import (
 	"github.com/bellhop-vm/bellhop/hostclient"
 )
 
-// guestRootfs is where the machine's disk is mounted in the guest.
-const guestRootfs = "/run/bellhop/rootfs/run"
-
 // run boots a machine, runs the process, and returns the code to exit with. cancel ends ctx and everything below it.
 func run(ctx context.Context, cancel context.CancelCauseFunc, cfg *config) (int, error) {
 	signals := watchSignals(cancel)
@@ -27,10 +24,11 @@ func run(ctx context.Context, cancel context.CancelCauseFunc, cfg *config) (int,
 		return failure(ctx, err), err
 	}
 	defer m.close()
-	if err := m.client.Mount(ctx, hostclient.Mount{Source: "/dev/vda", Target: guestRootfs, Type: "ext4"}); err != nil {
+	rootfs, err := m.client.PrepareRootfs(ctx, hostclient.Rootfs{ID: "run", Whole: &hostclient.FileSystem{Source: "/dev/vda", Type: "ext4"}})
+	if err != nil {
 		return failure(ctx, err), err
 	}
-	code, err := runProcess(ctx, m, cfg, signals, &times)
+	code, err := runProcess(ctx, m, cfg, rootfs.Path, signals, &times)
 	if ctx.Err() != nil {
 		return failure(ctx, err), err
 	}
@@ -49,8 +47,8 @@ func failure(ctx context.Context, err error) int {
 }
 
 // runProcess runs the container's process from its creation to its drained output.
-func runProcess(ctx context.Context, m *machine, cfg *config, signals *signals, times *timeline) (int, error) {
-	pc, err := processConfig(cfg, times)
+func runProcess(ctx context.Context, m *machine, cfg *config, rootfs string, signals *signals, times *timeline) (int, error) {
+	pc, err := processConfig(cfg, rootfs, times)
 	if err != nil {
 		return exitFailure, err
 	}
@@ -90,8 +88,9 @@ func runProcess(ctx context.Context, m *machine, cfg *config, signals *signals, 
 }
 
 // processConfig describes the container. Its output goes through times, which marks the first byte.
-func processConfig(cfg *config, times *timeline) (hostclient.ProcessConfig, error) {
-	spec := hostclient.DefaultSpec(guestRootfs, cfg.argv...)
+func processConfig(cfg *config, rootfs string, times *timeline) (hostclient.ProcessConfig, error) {
+	spec := hostclient.DefaultSpec(rootfs, cfg.argv...)
+	spec.Root.Readonly = cfg.readOnly
 	uid, gid, err := parseUser(cfg.user)
 	if err != nil {
 		return hostclient.ProcessConfig{}, err

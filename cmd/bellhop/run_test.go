@@ -101,7 +101,7 @@ func TestRun(t *testing.T) {
 		stderr string // contained in it
 	}{
 		{name: "output", argv: []string{"sh", "-c", "echo out; echo err >&2"}, stdout: "out\n", stderr: "err\n"},
-		{name: "code", argv: []string{"sh", "-c", "exit 42"}, code: 42},
+		{name: "code, read-only", flags: []string{"--read-only"}, argv: []string{"sh", "-c", "touch /x 2>/dev/null || exit 42"}, code: 42},
 		{name: "signal", argv: []string{"/bin/crash"}, code: 139},
 		{name: "not found", argv: []string{"/bin/nope"}, code: 127, stderr: "/bin/nope"},
 		{name: "not found in PATH", argv: []string{"nope"}, code: 127, stderr: "nope"},
