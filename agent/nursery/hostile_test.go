@@ -80,6 +80,7 @@ func TestHostilePaths(t *testing.T) {
 // The binary that a container can reach by executing /proc/self/exe cannot be written to (CVE-2019-5736).
 func TestOwnBinary(t *testing.T) {
 	n := startNursery(t, Config{})
+	output(t, n, Request{Args: []string{"true"}}) // from the start of its execve on a process is there, and a little later it runs another binary
 	link := fmt.Sprintf("/proc/%d/exe", nurseryPID(n))
 	for _, flags := range []int{os.O_WRONLY, os.O_WRONLY | os.O_TRUNC, os.O_RDWR} {
 		f, err := os.OpenFile(link, flags, 0)

@@ -17,6 +17,7 @@ type instance struct {
 	exited  chan struct{} // closed when the process has been reaped
 	status  pidfd.Status  // of the process, once exited
 	settled chan struct{} // closed when final is known, too
+	undead  sync.Once     // tells that the process does not die
 	free    chan int      // entries of the ledger that no call has
 
 	mu    sync.Mutex
@@ -100,10 +101,13 @@ func (i *instance) settle() (strays []int) {
 	return strays
 }
 
-// conclude waits for a condemned process to settle and gives the last word on an entry. It reports false when the process does not die within the bound; should the entry turn out to
+// deathBound is how long a killed process may take to be gone. It has only to leave the kernel, but on a machine that stands still at times that takes as long as those last.
+const deathBound = 10 * time.Second
+
+// conclude waits for a condemned process to settle and gives the last word on an entry. It reports false when the process does not die within deathBound; should the entry turn out to
 // have a child then, that becomes a stray, and the entry is never used again.
-func (i *instance) conclude(n int, bound time.Duration) (entry, bool) {
-	timer := time.NewTimer(bound)
+func (i *instance) conclude(n int) (entry, bool) {
+	timer := time.NewTimer(deathBound)
 	defer timer.Stop()
 	select {
 	case <-i.settled:

@@ -91,7 +91,7 @@ static void setup(void)
 	setup_signals();
 	setup_affinity();
 	umask(022);
-	self.ledger = mmap(NULL, LEDGER_ENTRIES * sizeof *self.ledger, PROT_READ | PROT_WRITE, MAP_SHARED, NURSERY_LEDGER, 0);
+	self.ledger = mmap(NULL, LEDGER_ENTRIES * sizeof *self.ledger, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, NURSERY_LEDGER, 0);
 	if (self.ledger == MAP_FAILED || madvise(self.ledger, LEDGER_ENTRIES * sizeof *self.ledger, MADV_DONTFORK) != 0 || chdir("/") != 0 || syscall(SYS_setgroups, 0, NULL) != 0)
 		_exit(EXIT_SETUP);
 	if (syscall(SYS_close_range, NURSERY_LEDGER, ~0U, 0) != 0)

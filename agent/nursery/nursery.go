@@ -140,7 +140,6 @@ func (n *Nursery) Spawn(ctx context.Context, req *Request) (*Child, error) {
 		if !errors.Is(err, errLost) {
 			return child, err
 		}
-		n.cfg.Logger.Warn("nursery lost a request before its fork; trying again", "program", r.Args[0])
 	}
 	return nil, ErrUnavailable
 }

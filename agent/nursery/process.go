@@ -48,10 +48,10 @@ func launch(exe *os.File, limits []Rlimit) (*process, error) {
 	attr := &syscall.ProcAttr{
 		Dir:   "/",
 		Env:   []string{},
-		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), C.NURSERY_SOCKET: remote.Fd(), C.NURSERY_LEDGER: memory.Fd()},
+		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), C.NURSERY_SOCKET: remote.Fd(), C.NURSERY_LEDGER: memory.Fd(), C.NURSERY_EXE: exe.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	}
-	p.pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(int(exe.Fd())), []string{C.NURSERY_ARGV0}, attr)
+	p.pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(C.NURSERY_EXE), []string{C.NURSERY_ARGV0}, attr)
 	if err != nil {
 		p.release()
 		return nil, os.NewSyscallError("fork", err)

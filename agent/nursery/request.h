@@ -18,6 +18,7 @@
 enum {
 	NURSERY_SOCKET = 3, /* fd of the nursery's end of the request socket */
 	NURSERY_LEDGER = 4, /* fd of the memfd that holds the ledger */
+	NURSERY_EXE = 5,    /* fd of the binary that it is made from */
 	LEDGER_ENTRIES = 256,
 
 	REQUEST_MAGIC = 0x42484e31,

@@ -24,18 +24,23 @@ func sealed(exe *os.File) (*os.File, error) {
 		exe = own
 	}
 	if got, err := unix.FcntlInt(exe.Fd(), unix.F_GET_SEALS, 0); err == nil && got&unix.F_SEAL_WRITE != 0 {
-		return high(int(exe.Fd()))
+		dup, err := unix.FcntlInt(exe.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		return os.NewFile(uintptr(dup), exe.Name()), os.NewSyscallError("fcntl", err)
 	}
 	return sealedCopy(exe)
 }
 
-func sealedCopy(exe *os.File) (*os.File, error) {
+func sealedCopy(exe *os.File) (_ *os.File, err error) {
 	fd, err := unix.MemfdCreate("bellhopd", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}
 	copied := os.NewFile(uintptr(fd), "bellhopd")
-	defer copied.Close()
+	defer func() {
+		if err != nil {
+			copied.Close()
+		}
+	}()
 	info, err := exe.Stat()
 	if err != nil {
 		return nil, err
@@ -46,15 +51,5 @@ func sealedCopy(exe *os.File) (*os.File, error) {
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	return high(fd)
-}
-
-// high duplicates a file descriptor to a number that is above those of the nursery's own files, so that it is still there when the new process executes it.
-func high(fd int) (*os.File, error) {
-	const lowest = 16
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, lowest)
-	if err != nil {
-		return nil, os.NewSyscallError("fcntl", err)
-	}
-	return os.NewFile(uintptr(dup), "bellhopd"), nil
+	return copied, nil
 }

@@ -72,7 +72,7 @@ func (s *spawn) send(ctx context.Context, m *message, remote *os.File) error {
 	}
 	err := s.inst.request(s.entry, s.req, m, int(remote.Fd()), s.cfg.Bound)
 	if errors.Is(err, errGone) {
-		return s.recover(err)
+		return s.recover()
 	}
 	if err != nil {
 		return fmt.Errorf("cannot spawn: %w", err) // it has not been sent
@@ -117,11 +117,11 @@ func (s *spawn) await(ctx context.Context) error {
 		case err == nil && (s.pid != 0 || s.failed != nil && s.failed.step <= lastOwnStep):
 			return nil
 		case err == nil: // the end, and nobody has said anything: the nursery is dead, or as good as that
-			return s.recover(err)
+			return s.recover()
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return errors.Join(err, s.recoverUnknown())
 		case s.pid == 0 && (dead || time.Since(start) >= s.cfg.Bound):
-			if err := s.recover(err); err != nil {
+			if err := s.recover(); err != nil {
 				return err
 			}
 		}
@@ -149,13 +149,13 @@ func (s *spawn) note(e entry) {
 }
 
 // recover finds out what became of a request whose nursery gives no answer: it is made to die, which makes the ledger final. Nil means that there is a child, or a failure.
-func (s *spawn) recover(cause error) error {
+func (s *spawn) recover() error {
 	s.inst.condemn()
 	s.unset(s.inst)
-	e, ok := s.inst.conclude(s.entry, s.cfg.Bound)
+	e, ok := s.inst.conclude(s.entry)
 	if !ok {
 		s.held = false
-		s.cfg.Logger.Error("nursery does not die", "pid", s.inst.pid, "cause", cause)
+		s.inst.undead.Do(func() { s.cfg.Logger.Error("nursery does not die", "pid", s.inst.pid) })
 		return ErrUnavailable
 	}
 	s.note(e)
@@ -173,7 +173,7 @@ func (s *spawn) recoverUnknown() error {
 	if s.pid != 0 {
 		return nil
 	}
-	return s.recover(errReply)
+	return s.recover()
 }
 
 // finish makes a Child of what await has learnt, or an error, after which no process is left.
