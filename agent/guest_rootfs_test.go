@@ -4,6 +4,7 @@ package agent
 
 import (
 	"crypto/rand"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -50,4 +51,24 @@ func TestGuestRootfsOnce(t *testing.T) {
 	}
 	g.must(request) // its result went with the root file system
 	g.must(&pb.Request{Op: &pb.Request_RemoveRootfs{RemoveRootfs: &pb.RemoveRootfs{RequestId: prepareReq("").RequestId, Id: "web"}}})
+}
+
+// TestGuestRootfsList lists more root file systems than one answer holds.
+func TestGuestRootfsList(t *testing.T) {
+	g := newGuest(t)
+	layer := t.TempDir()
+	const n = rootfsPart + 1
+	for i := range n {
+		whole := &pb.PrepareRootfs{RequestId: prepareReq("").RequestId, Id: fmt.Sprint("r", i), Whole: &pb.FileSystem{Source: layer}}
+		g.must(&pb.Request{Op: &pb.Request_PrepareRootfs{PrepareRootfs: whole}})
+	}
+	list := g.begin(&pb.Request{Op: &pb.Request_ListRootfs{ListRootfs: &pb.ListRootfs{}}})
+	seen := len(list.progress().GetRootfsListed().GetRootfs())
+	last, err := list.result()
+	if seen += len(last.GetRootfsListed().GetRootfs()); err != nil || seen != n {
+		t.Errorf("listed %d, %v; want %d", seen, err, n)
+	}
+	for i := range n {
+		g.must(&pb.Request{Op: &pb.Request_RemoveRootfs{RemoveRootfs: &pb.RemoveRootfs{RequestId: prepareReq("").RequestId, Id: fmt.Sprint("r", i)}}})
+	}
 }

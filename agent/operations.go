@@ -57,7 +57,7 @@ func (a *Agent) Handle(ctx context.Context, call *control.Call) (*pb.Response, e
 	case *pb.Request_RemoveRootfs:
 		return a.removeRootfs(ctx, call, op.RemoveRootfs)
 	case *pb.Request_ListRootfs:
-		return &pb.Response{What: &pb.Response_RootfsListed{RootfsListed: &pb.RootfsListed{Rootfs: a.roots.List()}}}, nil
+		return a.listRootfs(call)
 	case *pb.Request_Shutdown:
 		return a.shutdown(ctx, call, op.Shutdown)
 	}

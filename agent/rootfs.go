@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/bellhop-vm/bellhop/agent/control"
 	"github.com/bellhop-vm/bellhop/agent/failure"
@@ -32,6 +33,25 @@ func (a *Agent) removeRootfs(ctx context.Context, call *control.Call, req *pb.Re
 		return &pb.Response{What: &pb.Response_RootfsRemoved{RootfsRemoved: &pb.RootfsRemoved{}}}, nil
 	})
 	return resp, failure.Step(err, "remove root file system %s", req.Id)
+}
+
+// rootfsPart is how many root file systems one answer of ListRootfs holds: as listPart, far below any message limit.
+const rootfsPart = 128
+
+// listRootfs answers in parts, as list does.
+func (a *Agent) listRootfs(call *control.Call) (*pb.Response, error) {
+	rest := a.roots.List()
+	for len(rest) > rootfsPart {
+		if err := call.Progress(rootfsListed(rest[:rootfsPart])); err != nil {
+			return nil, fmt.Errorf("cannot send root file systems: %w", err)
+		}
+		rest = rest[rootfsPart:]
+	}
+	return rootfsListed(rest), nil
+}
+
+func rootfsListed(rootfs []*pb.RootfsInfo) *pb.Response {
+	return &pb.Response{What: &pb.Response_RootfsListed{RootfsListed: &pb.RootfsListed{Rootfs: rootfs}}}
 }
 
 // rootfsObject names a root file system among the objects of requests; no process has a space in its id.

@@ -76,8 +76,8 @@ func TestRootfs(t *testing.T) {
 	if !sent.EqualVT(want) || len(sent.RequestId) != 16 {
 		t.Errorf("the request was %v; want %v", sent, want)
 	}
-	if list, err := c.ListRootfs(ctx); err != nil || len(list) != 1 || list[0].ID != "a" || list[0].Path != "/rootfs/a" || list[0].Containers != 2 {
-		t.Errorf("ListRootfs() = %+v, %v; want one with two containers", list, err)
+	if list, err := c.ListRootfs(ctx); err != nil || len(list) != 2 || list[0].Path != "/rootfs/a" || list[0].Containers != 2 || list[1].ID != "b" {
+		t.Errorf("ListRootfs() = %+v, %v; want a with two containers and b, which come in two parts", list, err)
 	}
 	if err := r.Remove(ctx); err != nil || g.table.times("remove web") != 1 {
 		t.Errorf("Remove() = %v, done %d times; want no error, and once", err, g.table.times("remove web"))

@@ -110,7 +110,8 @@ func (f *fakeTable) serve(c *fakeCall) {
 		f.note("remove " + op.RemoveRootfs.Id)
 		c.result(&pb.Response{What: &pb.Response_RootfsRemoved{RootfsRemoved: &pb.RootfsRemoved{}}})
 	case *pb.Request_ListRootfs:
-		c.result(&pb.Response{What: &pb.Response_RootfsListed{RootfsListed: &pb.RootfsListed{Rootfs: []*pb.RootfsInfo{{Id: "a", Path: "/rootfs/a", Containers: 2}}}}})
+		c.progress(&pb.Response{What: &pb.Response_RootfsListed{RootfsListed: &pb.RootfsListed{Rootfs: []*pb.RootfsInfo{{Id: "a", Path: "/rootfs/a", Containers: 2}}}}})
+		c.result(&pb.Response{What: &pb.Response_RootfsListed{RootfsListed: &pb.RootfsListed{Rootfs: []*pb.RootfsInfo{{Id: "b", Path: "/rootfs/b"}}}}})
 	case *pb.Request_Shutdown:
 		c.result(&pb.Response{What: &pb.Response_ShuttingDown{ShuttingDown: &pb.ShuttingDown{}}})
 	default:

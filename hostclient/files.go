@@ -11,7 +11,7 @@ import (
 
 // ContainerFile is a file that the agent puts into a new container at Path, on top of what the root file system has there, which it does not change: such as /etc/hosts and /etc/resolv.conf,
 // also where the root file system is read-only. The container may write to it, unless root.readonly of its spec is set. A link at Path is followed within the container's root. A Path that does not exist
-// is made, in the root file system; where that can't be written to, the container is refused, and so is one with files that joins a user namespace.
+// is made, in the root file system; where that can't be written to, the container is refused.
 type ContainerFile struct {
 	Path    string // absolute, in the container
 	Content []byte // at most 64 KiB, 512 KiB in all files of a container

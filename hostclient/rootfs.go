@@ -2,7 +2,9 @@ package hostclient
 
 import (
 	"context"
+	"fmt"
 
+	"github.com/bellhop-vm/bellhop/protocol"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -75,21 +77,29 @@ func (c *Client) PrepareRootfs(ctx context.Context, r Rootfs) (*PreparedRootfs, 
 
 // ListRootfs describes the root file systems in the guest.
 func (c *Client) ListRootfs(ctx context.Context) ([]*PreparedRootfs, error) {
-	var listed *pb.RootfsListed
+	var all []*PreparedRootfs
+	part := func(r *pb.Response) error {
+		listed := r.GetRootfsListed()
+		if listed == nil {
+			return errUnexpected
+		}
+		if len(all)+len(listed.Rootfs) > protocol.MaxRootfs {
+			return fmt.Errorf("%w: more than %d root file systems", protocol.ErrProtocol, protocol.MaxRootfs)
+		}
+		for _, r := range listed.Rootfs {
+			all = append(all, &PreparedRootfs{ID: r.GetId(), Path: r.GetPath(), Containers: int(r.GetContainers()), client: c})
+		}
+		return nil
+	}
 	err := c.call(ctx, operation{
-		what:    "list root file systems",
-		request: &pb.Request{Op: &pb.Request_ListRootfs{ListRootfs: &pb.ListRootfs{}}},
-		repeat:  true,
-		result:  expect((*pb.Response).GetRootfsListed, &listed),
+		what:     "list root file systems",
+		request:  &pb.Request{Op: &pb.Request_ListRootfs{ListRootfs: &pb.ListRootfs{}}},
+		repeat:   true,
+		sending:  func() { all = nil }, // an answer that is repeated begins anew
+		progress: part,
+		result:   part,
 	})
-	if err != nil {
-		return nil, err
-	}
-	all := make([]*PreparedRootfs, len(listed.Rootfs))
-	for i, r := range listed.Rootfs {
-		all[i] = &PreparedRootfs{ID: r.GetId(), Path: r.GetPath(), Containers: int(r.GetContainers()), client: c}
-	}
-	return all, nil
+	return all, err
 }
 
 // Remove takes the root file system apart. What is in directories and on disks stays there. While a container uses it, the error wraps errdefs.ErrFailedPrecondition.

@@ -134,6 +134,18 @@ func testFilesUserNamespace(t *testing.T, g *guest) {
 	if out := g.mustIn(t, r, "stat -c '%a %u %g' /etc/hosts; cat /etc/hosts", mapped, withFiles(file)); out != "640 1000 0\nx\n" {
 		t.Errorf("in the user namespace: %q; want the file with its owner", out)
 	}
+	// A container that joins the namespace has the same users.
+	spec := hostclient.DefaultSpec(r.Path, "/bin/sleep", "1000")
+	mapped(&hostclient.Cmd{Spec: spec})
+	owner := g.start(t, hostclient.ProcessConfig{Spec: spec})
+	joining := sharing(hostclient.DefaultSpec(r.Path, "/bin/stat", "-c", "%a %u %g", "/etc/hosts"), owner, specs.UserNamespace)
+	joining.Spec.Root.Readonly, joining.Files = true, []hostclient.ContainerFile{file}
+	if status, out := g.run(t, joining); !status.Success() || out != "640 1000 0\n" {
+		t.Errorf("in the user namespace of another container: %v, %q; want the file with its owner", status, out)
+	}
+	if _, err := owner.ForceDelete(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
 	file.UID = 2000
 	if _, err := g.in(t, r, "true", mapped, withFiles(file)); !errors.Is(err, errdefs.ErrInvalidArgument) || !strings.Contains(err.Error(), "2000 is not mapped") {
 		t.Errorf("an owner that is not mapped: %v; want errdefs.ErrInvalidArgument", err)

@@ -36,7 +36,7 @@ func TestRootfs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots a virtual machine: run without -short")
 	}
-	g := newRootfsGuest(t)
+	g, disks := newRootfsGuest(t)
 	before := g.mounts(t)
 	for _, tt := range []struct {
 		name string
@@ -68,9 +68,11 @@ func TestRootfs(t *testing.T) {
 	if left := g.root(t, "ls /run/bellhop/rootfs /run/bellhop/files; cat /sys/block/loop*/loop/backing_file 2>/dev/null || true"); left != "/run/bellhop/files:\n\n/run/bellhop/rootfs:" {
 		t.Errorf("left in the guest: %q; want nothing", left)
 	}
+	t.Run("Shutdown", func(t *testing.T) { testRootfsShutdown(t, g, disks) })
 }
 
-func newRootfsGuest(t *testing.T) *guest {
+// newRootfsGuest gives the machine, and the images of its writable disks.
+func newRootfsGuest(t *testing.T) (g *guest, disks []string) {
 	t.Helper()
 	erofs, squashfs := layerTree(t, "erofs"), layerTree(t, "squashfs")
 	dir := t.TempDir()
@@ -79,7 +81,7 @@ func newRootfsGuest(t *testing.T) *guest {
 	hostTool(t, "mksquashfs", squashfs, image("squashfs"), "-quiet", "-no-progress")
 	hostTool(t, "mke2fs", "-q", "-t", "ext4", "-O", "quota,project", "-E", "quotatype=prjquota", image("quota"), "64M")
 	hostTool(t, "mke2fs", "-q", "-t", "ext4", image("small"), "16M")
-	return &guest{VM: vmtest.Start(t, vmtest.Busybox(),
+	g = &guest{VM: vmtest.Start(t, vmtest.Busybox(),
 		vmtest.Files(initramfs.File{Path: imageFile, Source: image("squashfs")}),
 		vmtest.Machine(func(c *vmm.Config) {
 			c.Disks = []vmm.Disk{
@@ -89,6 +91,7 @@ func newRootfsGuest(t *testing.T) *guest {
 				{Path: image("small")},
 			}
 		}))}
+	return g, []string{image("quota"), image("small")}
 }
 
 // layerTree makes a tree with a file of its own and one that others have too.
@@ -450,5 +453,43 @@ func testRootfsRefused(t *testing.T, g *guest) {
 	}
 	if left := g.root(t, "ls /run/bellhop/rootfs"); left != "" {
 		t.Errorf("left in the store: %q; want nothing", left)
+	}
+}
+
+// testRootfsShutdown ends the guest while a container writes to a disk, and another disk is mounted: both are clean then.
+func testRootfsShutdown(t *testing.T, g *guest, disks []string) {
+	ctx := deadline(t)
+	if err := g.Client.Mount(ctx, hostclient.Mount{Source: quotaDisk, Target: "/run/quota", Type: "ext4"}); err != nil {
+		t.Fatalf("Mount() = %v; want no error", err)
+	}
+	r, err := g.Client.PrepareRootfs(ctx, hostclient.Rootfs{
+		Layers: []hostclient.FileSystem{busyboxLayer()}, Upper: &hostclient.Upper{Disk: &hostclient.FileSystem{Source: smallDisk, Type: "ext4"}},
+	})
+	if err != nil {
+		t.Fatalf("PrepareRootfs() = %v; want no error", err)
+	}
+	out := new(output)
+	writer, err := g.Client.NewProcess(hostclient.ProcessConfig{
+		Spec: hostclient.DefaultSpec(r.Path, "/bin/sh", "-c", "exec 3>/open; while :; do echo x >/x; echo y >&3; echo; done"), Stdout: out,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.Launch(ctx); err != nil {
+		t.Fatalf("Launch() = %v; want no error", err)
+	}
+	out.await(t, "\n")
+	if err := g.Client.Shutdown(ctx); err != nil {
+		t.Fatalf("Shutdown() = %v; want no error", err)
+	}
+	if err := g.Machine.Wait(); err != nil {
+		t.Errorf("the machine ended with %v; want no error", err)
+	}
+	for _, disk := range disks {
+		features, err := exec.Command("/usr/sbin/dumpe2fs", "-h", disk).Output()
+		if err != nil || !strings.Contains(string(features), "Filesystem state:         clean") || strings.Contains(string(features), "needs_recovery") {
+			t.Errorf("%s: %v; want a clean disk, without a journal to replay:\n%s", disk, err, features)
+		}
+		hostTool(t, "e2fsck", "-f", "-n", disk)
 	}
 }

@@ -85,6 +85,7 @@ func testRuntime(t *testing.T, r *runtimeGuest) {
 	t.Run("Container", func(t *testing.T) { testRuntimeContainer(t, r) })
 	t.Run("Pause", func(t *testing.T) { testRuntimePause(t, r) })
 	t.Run("Share", func(t *testing.T) { testRuntimeShare(t, r) })
+	t.Run("Rootfs", func(t *testing.T) { testRuntimeRootfs(t, r) })
 	t.Run("Refused", func(t *testing.T) { testRuntimeRefuses(t, r) })
 }
 
@@ -312,6 +313,20 @@ func testRuntimeShare(t *testing.T, r *runtimeGuest) {
 	}
 	if err := r.process(t, sharing(containerSpec(forever), owner, specs.UTSNamespace)).Launch(deadline(t)); !errors.Is(err, errdefs.ErrFailedPrecondition) {
 		t.Errorf("sharing with a container that has exited: %v; want errdefs.ErrFailedPrecondition", err)
+	}
+}
+
+// testRuntimeRootfs runs containers of the runtime on a prepared root file system, with files.
+func testRuntimeRootfs(t *testing.T, r *runtimeGuest) {
+	rootfs := r.prepare(t, hostclient.Rootfs{Layers: []hostclient.FileSystem{busyboxLayer()}, Upper: &hostclient.Upper{}})
+	for i, want := range []string{"nameserver 10.0.2.3\n", "nameserver 10.0.2.3\nx\n"} {
+		status, out := r.run(t, hostclient.ProcessConfig{
+			Spec:  hostclient.DefaultSpec(rootfs.Path, "/bin/sh", "-c", "cat /etc/resolv.conf /left 2>/dev/null; echo x >>/left"),
+			Files: networkFiles(), ExternalRuntime: r.runtime,
+		})
+		if !status.Success() || out != want {
+			t.Errorf("container %d: %v, output %q; want %q", i, status, out, want)
+		}
 	}
 }
 

@@ -45,15 +45,19 @@ func Place(dir string, spec *specs.Spec, files []*pb.File) (*Placed, error) {
 	if err := unix.Mount("files", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot mount a place for files: %w", err), os.Remove(dir))
 	}
+	ids, err := idMapsOf(spec)
+	if err != nil {
+		return nil, errors.Join(err, p.Remove())
+	}
 	for i, f := range files {
-		if err := p.place(i, f); err != nil {
+		if err := p.place(i, f, ids); err != nil {
 			return nil, errors.Join(failure.Step(err, "file %s", f.Path), p.Remove())
 		}
 	}
 	return p, nil
 }
 
-func (p *Placed) place(i int, f *pb.File) error {
+func (p *Placed) place(i int, f *pb.File, ids idMaps) error {
 	name := filepath.Join(p.dir, fmt.Sprint(i))
 	mode := os.FileMode(f.Mode)
 	if mode == 0 {
@@ -62,7 +66,7 @@ func (p *Placed) place(i int, f *pb.File) error {
 	if err := os.WriteFile(name, f.Content, mode); err != nil {
 		return failure.System(err)
 	}
-	uid, gid, err := hostIDs(p.spec, f.Uid, f.Gid)
+	uid, gid, err := ids.outside(f.Uid, f.Gid)
 	if err != nil {
 		return err
 	}

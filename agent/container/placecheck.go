@@ -7,8 +7,6 @@ import (
 	"path"
 	"strings"
 
-	"github.com/containerd/errdefs"
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/bellhop-vm/bellhop/agent/failure"
@@ -39,31 +37,4 @@ func CheckFiles(files []*pb.File) error {
 		seen[f.Path] = true
 	}
 	return nil
-}
-
-// hostIDs gives the owner of a file the numbers that it has outside the container's user namespace. Those of a namespace that exists are not known here.
-func hostIDs(spec *specs.Spec, uid, gid uint32) (hostUID, hostGID int, err error) {
-	for _, n := range spec.Linux.Namespaces {
-		if n.Type == specs.UserNamespace && n.Path != "" {
-			return 0, 0, failure.New(errdefs.ErrNotImplemented, "files for a container that joins a user namespace")
-		}
-	}
-	if hostUID, err = hostID("uid", spec.Linux.UIDMappings, uid); err != nil {
-		return 0, 0, err
-	}
-	hostGID, err = hostID("gid", spec.Linux.GIDMappings, gid)
-	return hostUID, hostGID, err
-}
-
-// hostID maps an id. Without mappings it is the same inside and outside.
-func hostID(name string, mappings []specs.LinuxIDMapping, id uint32) (int, error) {
-	if len(mappings) == 0 {
-		return int(id), nil
-	}
-	for _, m := range mappings {
-		if id >= m.ContainerID && id-m.ContainerID < m.Size {
-			return int(m.HostID + (id - m.ContainerID)), nil
-		}
-	}
-	return 0, failure.Field(name, "%d is not mapped in the container's user namespace", id)
 }

@@ -140,12 +140,13 @@ func (s *Store) beginRemove(id string) (*rootfs, error) {
 
 // Use keeps the root file system to which path belongs, if it does to any, from being removed until release is called.
 func (s *Store) Use(path string) (release func(), err error) {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
+	real, rerr := filepath.EvalSymlinks(path)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.at(path)
+	r := s.at(filepath.Clean(path))
+	if r == nil && rerr == nil {
+		r = s.at(real)
+	}
 	switch {
 	case r == nil:
 		return func() {}, nil
