@@ -246,9 +246,8 @@ func (p *Process) observe(info *pb.ProcessInfo) {
 		p.ended()
 	}
 	for _, s := range info.GetStreams() {
-		// Of an output that has ended, the guest may still lack our word that we have the end: while it does, nobody hears that all is drained.
-		ended := s.GetEnded() && (s.GetStream() == pb.Stream_STREAM_STDIN || p.waitDone())
-		if !s.GetAttached() && !ended && !s.GetDirect() {
+		// An output that has ended is not done while the guest lacks our word that we have the end: nobody hears that all is drained then.
+		if !s.GetAttached() && !s.GetDone() && !s.GetDirect() {
 			p.streamLost(s.GetStream(), s.GetGeneration())
 		}
 	}

@@ -462,7 +462,7 @@ func (m *meter) wait(ctx context.Context, n int) bool {
 	}
 }
 
-// A paused machine is silent, or, as with this device, loses its connections; it is not lost.
+// A paused machine is silent, and not lost.
 func testPause(t *testing.T, vm *vmtest.VM) {
 	ctx := vmContext(t)
 	c, err := hostclient.Connect(ctx, vm.Machine, &hostclient.Config{PingInterval: 10 * time.Millisecond, PingTimeout: 5 * time.Second})

@@ -194,22 +194,6 @@ func (p *Process) finishWaiting(w *waiting, err error) {
 	w.fail(err)
 }
 
-// waitDone reports whether the guest has told the end of the output.
-func (p *Process) waitDone() bool {
-	p.mu.Lock()
-	w := p.waiting
-	p.mu.Unlock()
-	if w == nil {
-		return false
-	}
-	select {
-	case <-w.done:
-		return true
-	default:
-		return false
-	}
-}
-
 // knownExit gives the exit status if it is known, without waiting.
 func (p *Process) knownExit() (ExitStatus, error) {
 	p.mu.Lock()

@@ -122,7 +122,7 @@ func testPause(t *testing.T, g *guest) {
 		}
 	}
 	if n := dialled.Load(); n != 0 {
-		t.Errorf("%d connections were made after the pauses; want the old ones to live on", n)
+		t.Errorf("%d connections were made; want the old ones to live to the end", n)
 	}
 }
 

@@ -74,7 +74,9 @@ func (o *output) attached(ln link, gen uint32, owner []byte) {
 func (o *output) info() *pb.StreamInfo {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return &pb.StreamInfo{Stream: o.name, Generation: o.gen, Attached: o.ln != nil, Owner: o.owner, Offset: o.snd.Next(), Ended: o.snd.Ended()}
+	return &pb.StreamInfo{
+		Stream: o.name, Generation: o.gen, Attached: o.ln != nil, Owner: o.owner, Offset: o.snd.Next(), Ended: o.snd.Ended(), Done: o.snd.State() == stdio.SenderDone,
+	}
 }
 
 func (o *output) shut() {
@@ -134,7 +136,9 @@ func (in *input) attached(ln link, gen uint32, owner []byte) {
 func (in *input) info() *pb.StreamInfo {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return &pb.StreamInfo{Stream: in.name, Generation: in.gen, Attached: in.ln != nil, Owner: in.owner, Offset: in.rcv.Offset(), Ended: in.rcv.State() == stdio.ReceiverEnded || in.rcv.State() == stdio.ReceiverStopped}
+	return &pb.StreamInfo{
+		Stream: in.name, Generation: in.gen, Attached: in.ln != nil, Owner: in.owner, Offset: in.rcv.Offset(), Ended: in.over(), Done: in.over(),
+	}
 }
 
 func (in *input) shut() {

@@ -302,10 +302,16 @@ func TestHolderGivesUp(t *testing.T) {
 			t.Fatalf("the end is %x, %v", b, err)
 		}
 	}
+	if i := s.Info()[0]; !i.Ended || i.Done || !i.Attached {
+		t.Errorf("Info() before the end's ack = %v; want it ended, and not done", i)
+	}
 	c.send(protocol.Record{Type: protocol.RecordEndAcked, Offset: 11})
 	outs, err = s.WaitDrained(t.Context(), -1)
 	if err != nil || !outs[0].Drained || outs[0].Length != 11 {
 		t.Errorf("WaitDrained() = %v, %v; want drained at 11", outs, err)
+	}
+	if i := s.Info()[0]; !i.Done || i.Attached {
+		t.Errorf("Info() = %v; want it done, and without a connection", i)
 	}
 }
 
@@ -374,7 +380,7 @@ func TestProcessClosesStdin(t *testing.T) {
 		t.Errorf("record %+v; want a stop at 0", r)
 	}
 	c.Close()
-	eventually(t, "the input is over", func() bool { return !s.Info()[0].Attached && s.Info()[0].Ended })
+	eventually(t, "the input is over", func() bool { return !s.Info()[0].Attached && s.Info()[0].Done })
 }
 
 // TestFullStdinDoesNotHoldUpExit: the process is gone, and its pipe was full.

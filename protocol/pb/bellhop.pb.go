@@ -2667,8 +2667,9 @@ type StreamInfo struct {
 	Attached      bool   `protobuf:"varint,3,opt,name=attached,proto3" json:"attached,omitempty"`
 	Owner         []byte `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`    // instance of the client that attached it
 	Offset        uint64 `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"` // output: behind the newest byte; input: the next byte wanted
-	Ended         bool   `protobuf:"varint,6,opt,name=ended,proto3" json:"ended,omitempty"`
+	Ended         bool   `protobuf:"varint,6,opt,name=ended,proto3" json:"ended,omitempty"`   // output: the process writes no more; input: as done
 	Direct        bool   `protobuf:"varint,7,opt,name=direct,proto3" json:"direct,omitempty"`
+	Done          bool   `protobuf:"varint,8,opt,name=done,proto3" json:"done,omitempty"` // nothing is left to carry: the end is acknowledged, or no more is wanted
 }
 
 func (x *StreamInfo) Reset() {
@@ -2722,6 +2723,13 @@ func (x *StreamInfo) GetEnded() bool {
 func (x *StreamInfo) GetDirect() bool {
 	if x != nil {
 		return x.Direct
+	}
+	return false
+}
+
+func (x *StreamInfo) GetDone() bool {
+	if x != nil {
+		return x.Done
 	}
 	return false
 }
@@ -6099,6 +6107,9 @@ func (this *StreamInfo) EqualVT(that *StreamInfo) bool {
 		return false
 	}
 	if this.Direct != that.Direct {
+		return false
+	}
+	if this.Done != that.Done {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -10843,6 +10854,16 @@ func (m *StreamInfo) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Done {
+		i--
+		if m.Done {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x40
+	}
 	if m.Direct {
 		i--
 		if m.Direct {
@@ -14038,6 +14059,9 @@ func (m *StreamInfo) SizeVT() (n int) {
 		n += 2
 	}
 	if m.Direct {
+		n += 2
+	}
+	if m.Done {
 		n += 2
 	}
 	n += len(m.unknownFields)
@@ -20897,6 +20921,18 @@ func (m *StreamInfo) UnmarshalVT(dAtA []byte) error {
 				return err
 			}
 			m.Direct = bool(v != 0)
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Done", wireType)
+			}
+			var v int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			v = int(_v)
+			if err != nil {
+				return err
+			}
+			m.Done = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
