@@ -36,7 +36,7 @@ type input struct {
 }
 
 func newInput(s *Set, r io.Reader, ring uint32) *input {
-	in := &input{set: s, r: r, ring: int(ring), expect: 1}
+	in := &input{set: s, r: r, ring: int(ring), gen: 1, expect: 1}
 	in.cond.L = &in.mu
 	if ring == 0 || ring > protocol.MaxRing {
 		in.ring = protocol.MaxRing

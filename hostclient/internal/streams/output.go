@@ -55,7 +55,7 @@ type output struct {
 }
 
 func newOutput(s *Set, name pb.Stream, w io.Writer) *output {
-	o := &output{set: s, stream: name, w: w, known: true, expect: 1}
+	o := &output{set: s, stream: name, w: w, known: true, gen: 1, expect: 1}
 	o.cond.L = &o.mu
 	var from uint64
 	if s.cfg.Attach {

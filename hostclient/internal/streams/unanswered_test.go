@@ -108,3 +108,21 @@ func TestRepeatedDialOfAttach(t *testing.T) {
 		}
 	}
 }
+
+// TestAttachOvertakesArrival attaches again before the host has taken up the connection that the guest believes to have: what Create made is generation 1 all the same.
+func TestAttachOvertakesArrival(t *testing.T) {
+	g := newGuestDialer(t, nil)
+	s := g.newSet(Config{Stdin: bytes.NewReader(nil), Stdout: io.Discard})
+	reqs, err := s.AttachRequest(false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, req := range reqs {
+		if req.Generation != 1 {
+			t.Errorf("AttachRequest() names generation %d of %v; want 1", req.Generation, req.Stream)
+		}
+		if _, err := g.connect(protocol.Preamble{Stream: req.Stream, Generation: 2, Token: protocol.Token(req.Token)}); err != nil {
+			t.Errorf("generation 2 of %v is not accepted: %v", req.Stream, err)
+		}
+	}
+}
