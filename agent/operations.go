@@ -48,6 +48,10 @@ func (a *Agent) Handle(ctx context.Context, call *control.Call) (*pb.Response, e
 		return a.pause(ctx, call, op.Pause)
 	case *pb.Request_Resume:
 		return a.resume(ctx, call, op.Resume)
+	case *pb.Request_Statistics:
+		return a.statistics(ctx, call, op.Statistics)
+	case *pb.Request_Checkpoint:
+		return nil, failure.New(errdefs.ErrNotImplemented, "containers cannot be checkpointed: snapshot the virtual machine, with everything in it")
 	case *pb.Request_Mount:
 		return &pb.Response{What: &pb.Response_Mounted{Mounted: &pb.Mounted{}}}, mount.Mount(op.Mount)
 	case *pb.Request_Unmount:

@@ -22,6 +22,7 @@ import (
 	"github.com/bellhop-vm/bellhop/agent/container"
 	"github.com/bellhop-vm/bellhop/agent/process"
 	"github.com/bellhop-vm/bellhop/agent/spawn"
+	"github.com/bellhop-vm/bellhop/agent/statistics"
 	"github.com/bellhop-vm/bellhop/protocol"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
@@ -32,6 +33,8 @@ type fakeTasks struct {
 	made    atomic.Int32
 	started atomic.Int32
 	block   chan struct{} // if not nil, making waits for it or for its context
+
+	statistics func() (*pb.ContainerStatistics, error)
 }
 
 type fakeTask struct {
@@ -123,6 +126,10 @@ func (t *fakeTask) Delete(context.Context, bool) ([]*pb.Holder, error) {
 
 func (t *fakeTask) Pause(context.Context) error  { return nil }
 func (t *fakeTask) Resume(context.Context) error { return nil }
+
+func (t *fakeTask) Statistics(*statistics.Reader) (*pb.ContainerStatistics, error) {
+	return t.tasks.statistics()
+}
 
 func (t *fakeTask) Master() *os.File { return nil }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/bellhop-vm/bellhop/agent/extruntime"
 	"github.com/bellhop-vm/bellhop/agent/process"
 	"github.com/bellhop-vm/bellhop/agent/spawn"
+	"github.com/bellhop-vm/bellhop/agent/statistics"
+	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
 // tasks makes what runs. Tests of the operations have one that runs nothing.
@@ -30,6 +32,9 @@ type containerTask interface {
 	process.Pausable
 	Master() *os.File                                       // gives the terminal to the caller; nil without
 	Namespace(t specs.LinuxNamespaceType) (*os.File, error) // opens one that can be shared. FAILED_PRECONDITION: it has exited
+
+	// Statistics reads what the container uses. fs.ErrNotExist: it is deleted.
+	Statistics(r *statistics.Reader) (*pb.ContainerStatistics, error)
 }
 
 // execTask is another process: a *spawn.Task or an *extruntime.Exec.

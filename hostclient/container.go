@@ -11,7 +11,7 @@ import (
 )
 
 // Container is a container in the guest: a new one, described by an OCI runtime-spec, or one that exists. The container and its first process share one
-// id; the container begins with that process and is deleted with it.
+// id; the container begins with that process and is deleted with it. Containers cannot be checkpointed: what can be saved and restored is the machine, by its monitor.
 type Container struct {
 	// Files are put into a new container.
 	Files []ContainerFile
@@ -89,6 +89,15 @@ func (k *Container) Resume(ctx context.Context) error {
 		repeat:  true,
 		result:  expect((*pb.Response).GetResumed, nil),
 	})
+}
+
+// Statistics reads what the container uses. See [Client.Statistics], which reads those of many at once.
+func (k *Container) Statistics(ctx context.Context) (*ContainerStatistics, error) {
+	all, err := k.client.Statistics(ctx, k.id)
+	if err != nil {
+		return nil, err
+	}
+	return &all[0], nil
 }
 
 // Delete kills what runs in the container and removes it. It is for containers whose first process this program has no object of; otherwise use that.

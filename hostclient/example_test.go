@@ -159,6 +159,31 @@ func ExampleContainer_Resume() {
 	}
 }
 
+func ExampleClient_Statistics() {
+	var client *hostclient.Client                       // from Connect
+	all, err := client.Statistics(context.Background()) // of all containers
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, s := range all {
+		fmt.Printf("%s: %v of processor time, %d MiB in use\n", s.Container, s.CPU.Usage, s.Memory.WorkingSet()>>20)
+	}
+}
+
+func ExampleContainer_Statistics() {
+	var client *hostclient.Client // from Connect
+	s, err := client.Container("web").Statistics(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if s.Memory.Limit != hostclient.Unlimited {
+		fmt.Printf("%.0f %% of its memory, %d killed for want of it\n", 100*float64(s.Memory.Current)/float64(s.Memory.Limit), s.Memory.OOMKills)
+	}
+	for _, n := range s.Networks {
+		fmt.Printf("%s: received %d bytes, sent %d\n", n.Name, n.ReceivedBytes, n.SentBytes)
+	}
+}
+
 func ExampleDefaultSpec() {
 	spec := hostclient.DefaultSpec("/run/rootfs", "sh")
 	spec.Process.Terminal = true

@@ -86,17 +86,17 @@ func guestInfo(g *pb.GuestInfo) *GuestInfo {
 		PID1:          g.Pid1,
 		AgentPid:      int(g.AgentPid),
 		Timeline: Timeline{
-			Init:   bootTime(t.GetInit()),
-			Main:   bootTime(t.GetMain()),
-			Listen: bootTime(t.GetListen()),
-			Hello:  bootTime(t.GetHello()),
-			Now:    bootTime(t.GetNow()),
+			Init:   duration(t.GetInit()),
+			Main:   duration(t.GetMain()),
+			Listen: duration(t.GetListen()),
+			Hello:  duration(t.GetHello()),
+			Now:    duration(t.GetNow()),
 		},
 	}
 }
 
-// bootTime converts nanoseconds; what no Duration can hold is unknown.
-func bootTime(ns uint64) time.Duration {
+// duration converts nanoseconds; what no Duration can hold is unknown.
+func duration(ns uint64) time.Duration {
 	if ns > 1<<63-1 {
 		return 0
 	}

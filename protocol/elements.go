@@ -33,6 +33,9 @@ var (
 			1: {inner: processElements},
 			4: {inner: elements{2: {inner: drainedElements}}}, // DrainedEvent.drained
 		}},
+		22: {inner: elements{1: {repeated: true, inner: elements{ // StatisticsPart.containers
+			7: {repeated: true}, 11: {repeated: true}, 12: {repeated: true}, // ContainerStatistics.io, hugetlb, networks
+		}}}},
 		25: {inner: elements{1: {repeated: true}}}, // RootfsListed.rootfs
 	}
 

@@ -24,6 +24,9 @@ const (
 	MaxFile             = 64 << 10
 	MaxFiles            = 512 << 10
 	MaxFileCount        = 64
+
+	// MaxStatisticsEntries bounds the devices, the network interfaces and the sizes of huge pages in a container's statistics, each.
+	MaxStatisticsEntries = 64
 )
 
 // What a hello may not go below (SPEC 2).

@@ -24,6 +24,7 @@ import (
 	"github.com/bellhop-vm/bellhop/agent/failure"
 	"github.com/bellhop-vm/bellhop/agent/pidfd"
 	"github.com/bellhop-vm/bellhop/agent/process"
+	"github.com/bellhop-vm/bellhop/agent/statistics"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -124,6 +125,18 @@ func (c *Container) Pause(ctx context.Context) error { return c.group.Pause(ctx)
 
 // Resume lets them go on.
 func (c *Container) Resume(context.Context) error { return c.group.Resume() }
+
+// Statistics reads what the container uses.
+func (c *Container) Statistics(r *statistics.Reader) (*pb.ContainerStatistics, error) {
+	return r.Read(c.group.Path(), func() int {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.gone {
+			return 0
+		}
+		return c.pid
+	})
+}
 
 // Delete kills what is left in the container and removes it. That nothing is left is proven by its empty cgroup.
 func (c *Container) Delete(ctx context.Context, _ bool) ([]*pb.Holder, error) {

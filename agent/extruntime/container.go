@@ -24,6 +24,7 @@ import (
 	"github.com/bellhop-vm/bellhop/agent/process"
 	"github.com/bellhop-vm/bellhop/agent/rlimit"
 	"github.com/bellhop-vm/bellhop/agent/rootfs"
+	"github.com/bellhop-vm/bellhop/agent/statistics"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -227,6 +228,16 @@ func (c *Container) freezing(command string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), freezeBound)
 	defer cancel()
 	return c.group.WithFreezer(func() error { return c.run(ctx, command, c.id) })
+}
+
+// Statistics reads what the container uses, from the cgroup that the agent has given to the runtime.
+func (c *Container) Statistics(r *statistics.Reader) (*pb.ContainerStatistics, error) {
+	return r.Read(c.group.Path(), func() int {
+		if c.init.ended() {
+			return 0
+		}
+		return c.init.pid
+	})
 }
 
 // SignalAll sends to every process of the container, execs too.

@@ -378,6 +378,8 @@ type Request struct {
 	//	*Request_Shutdown
 	//	*Request_Pause
 	//	*Request_Resume
+	//	*Request_Statistics
+	//	*Request_Checkpoint
 	//	*Request_PrepareRootfs
 	//	*Request_RemoveRootfs
 	//	*Request_ListRootfs
@@ -523,6 +525,20 @@ func (x *Request) GetResume() *Resume {
 	return nil
 }
 
+func (x *Request) GetStatistics() *Statistics {
+	if x, ok := x.GetOp().(*Request_Statistics); ok {
+		return x.Statistics
+	}
+	return nil
+}
+
+func (x *Request) GetCheckpoint() *Checkpoint {
+	if x, ok := x.GetOp().(*Request_Checkpoint); ok {
+		return x.Checkpoint
+	}
+	return nil
+}
+
 func (x *Request) GetPrepareRootfs() *PrepareRootfs {
 	if x, ok := x.GetOp().(*Request_PrepareRootfs); ok {
 		return x.PrepareRootfs
@@ -620,6 +636,14 @@ type Request_Resume struct {
 	Resume *Resume `protobuf:"bytes,18,opt,name=resume,proto3,oneof"`
 }
 
+type Request_Statistics struct {
+	Statistics *Statistics `protobuf:"bytes,20,opt,name=statistics,proto3,oneof"`
+}
+
+type Request_Checkpoint struct {
+	Checkpoint *Checkpoint `protobuf:"bytes,21,opt,name=checkpoint,proto3,oneof"`
+}
+
 type Request_PrepareRootfs struct {
 	PrepareRootfs *PrepareRootfs `protobuf:"bytes,22,opt,name=prepare_rootfs,json=prepareRootfs,proto3,oneof"`
 }
@@ -668,6 +692,10 @@ func (*Request_Pause) isRequest_Op() {}
 
 func (*Request_Resume) isRequest_Op() {}
 
+func (*Request_Statistics) isRequest_Op() {}
+
+func (*Request_Checkpoint) isRequest_Op() {}
+
 func (*Request_PrepareRootfs) isRequest_Op() {}
 
 func (*Request_RemoveRootfs) isRequest_Op() {}
@@ -699,6 +727,7 @@ type Response struct {
 	//	*Response_Dialing
 	//	*Response_Paused
 	//	*Response_Resumed
+	//	*Response_Statistics
 	//	*Response_RootfsPrepared
 	//	*Response_RootfsRemoved
 	//	*Response_RootfsListed
@@ -858,6 +887,13 @@ func (x *Response) GetResumed() *Resumed {
 	return nil
 }
 
+func (x *Response) GetStatistics() *StatisticsPart {
+	if x, ok := x.GetWhat().(*Response_Statistics); ok {
+		return x.Statistics
+	}
+	return nil
+}
+
 func (x *Response) GetRootfsPrepared() *RootfsPrepared {
 	if x, ok := x.GetWhat().(*Response_RootfsPrepared); ok {
 		return x.RootfsPrepared
@@ -963,6 +999,10 @@ type Response_Resumed struct {
 	Resumed *Resumed `protobuf:"bytes,20,opt,name=resumed,proto3,oneof"`
 }
 
+type Response_Statistics struct {
+	Statistics *StatisticsPart `protobuf:"bytes,22,opt,name=statistics,proto3,oneof"`
+}
+
 type Response_RootfsPrepared struct {
 	RootfsPrepared *RootfsPrepared `protobuf:"bytes,23,opt,name=rootfs_prepared,json=rootfsPrepared,proto3,oneof"`
 }
@@ -1014,6 +1054,8 @@ func (*Response_Dialing) isResponse_What() {}
 func (*Response_Paused) isResponse_What() {}
 
 func (*Response_Resumed) isResponse_What() {}
+
+func (*Response_Statistics) isResponse_What() {}
 
 func (*Response_RootfsPrepared) isResponse_What() {}
 
@@ -2558,6 +2600,718 @@ func (x *Resumed) Reset() {
 
 func (*Resumed) ProtoMessage() {}
 
+// Statistics asks what containers use (SPEC 4.1).
+type Statistics struct {
+	unknownFields []byte
+	Ids           []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"` // of containers; none: all that exist
+}
+
+func (x *Statistics) Reset() {
+	*x = Statistics{}
+}
+
+func (*Statistics) ProtoMessage() {}
+
+func (x *Statistics) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+type StatisticsPart struct {
+	unknownFields []byte
+	Containers    []*ContainerStatistics `protobuf:"bytes,1,rep,name=containers,proto3" json:"containers,omitempty"`
+}
+
+func (x *StatisticsPart) Reset() {
+	*x = StatisticsPart{}
+}
+
+func (*StatisticsPart) ProtoMessage() {}
+
+func (x *StatisticsPart) GetContainers() []*ContainerStatistics {
+	if x != nil {
+		return x.Containers
+	}
+	return nil
+}
+
+// ContainerStatistics is what the kernel counts for a container's cgroup and everything beneath. Counters begin with the container. What the kernel does not have is 0.
+// Times are in nanoseconds, sizes in bytes; a limit of 2^64-1 is none.
+type ContainerStatistics struct {
+	unknownFields  []byte
+	Id             string               `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	ReadAt         uint64               `protobuf:"varint,2,opt,name=read_at,json=readAt,proto3" json:"readAt,omitempty"` // nanoseconds since the epoch, the guest's CLOCK_REALTIME
+	Cpu            *CPUStatistics       `protobuf:"bytes,3,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	Memory         *MemoryStatistics    `protobuf:"bytes,4,opt,name=memory,proto3" json:"memory,omitempty"`
+	Pids           uint64               `protobuf:"varint,5,opt,name=pids,proto3" json:"pids,omitempty"` // processes and threads
+	PidsLimit      uint64               `protobuf:"varint,6,opt,name=pids_limit,json=pidsLimit,proto3" json:"pidsLimit,omitempty"`
+	Io             []*IOStatistics      `protobuf:"bytes,7,rep,name=io,proto3" json:"io,omitempty"`
+	CpuPressure    *Pressure            `protobuf:"bytes,8,opt,name=cpu_pressure,json=cpuPressure,proto3" json:"cpuPressure,omitempty"`
+	MemoryPressure *Pressure            `protobuf:"bytes,9,opt,name=memory_pressure,json=memoryPressure,proto3" json:"memoryPressure,omitempty"`
+	IoPressure     *Pressure            `protobuf:"bytes,10,opt,name=io_pressure,json=ioPressure,proto3" json:"ioPressure,omitempty"`
+	Hugetlb        []*HugetlbStatistics `protobuf:"bytes,11,rep,name=hugetlb,proto3" json:"hugetlb,omitempty"`
+	Networks       []*NetworkStatistics `protobuf:"bytes,12,rep,name=networks,proto3" json:"networks,omitempty"` // of the first process's network namespace; none when it has exited
+}
+
+func (x *ContainerStatistics) Reset() {
+	*x = ContainerStatistics{}
+}
+
+func (*ContainerStatistics) ProtoMessage() {}
+
+func (x *ContainerStatistics) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ContainerStatistics) GetReadAt() uint64 {
+	if x != nil {
+		return x.ReadAt
+	}
+	return 0
+}
+
+func (x *ContainerStatistics) GetCpu() *CPUStatistics {
+	if x != nil {
+		return x.Cpu
+	}
+	return nil
+}
+
+func (x *ContainerStatistics) GetMemory() *MemoryStatistics {
+	if x != nil {
+		return x.Memory
+	}
+	return nil
+}
+
+func (x *ContainerStatistics) GetPids() uint64 {
+	if x != nil {
+		return x.Pids
+	}
+	return 0
+}
+
+func (x *ContainerStatistics) GetPidsLimit() uint64 {
+	if x != nil {
+		return x.PidsLimit
+	}
+	return 0
+}
+
+func (x *ContainerStatistics) GetIo() []*IOStatistics {
+	if x != nil {
+		return x.Io
+	}
+	return nil
+}
+
+func (x *ContainerStatistics) GetCpuPressure() *Pressure {
+	if x != nil {
+		return x.CpuPressure
+	}
+	return nil
+}
+
+func (x *ContainerStatistics) GetMemoryPressure() *Pressure {
+	if x != nil {
+		return x.MemoryPressure
+	}
+	return nil
+}
+
+func (x *ContainerStatistics) GetIoPressure() *Pressure {
+	if x != nil {
+		return x.IoPressure
+	}
+	return nil
+}
+
+func (x *ContainerStatistics) GetHugetlb() []*HugetlbStatistics {
+	if x != nil {
+		return x.Hugetlb
+	}
+	return nil
+}
+
+func (x *ContainerStatistics) GetNetworks() []*NetworkStatistics {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+// CPUStatistics is cpu.stat.
+type CPUStatistics struct {
+	unknownFields    []byte
+	Usage            uint64 `protobuf:"varint,1,opt,name=usage,proto3" json:"usage,omitempty"`
+	User             uint64 `protobuf:"varint,2,opt,name=user,proto3" json:"user,omitempty"`
+	System           uint64 `protobuf:"varint,3,opt,name=system,proto3" json:"system,omitempty"`
+	Periods          uint64 `protobuf:"varint,4,opt,name=periods,proto3" json:"periods,omitempty"`                                          // in which there was a quota
+	ThrottledPeriods uint64 `protobuf:"varint,5,opt,name=throttled_periods,json=throttledPeriods,proto3" json:"throttledPeriods,omitempty"` // in which it was used up
+	Throttled        uint64 `protobuf:"varint,6,opt,name=throttled,proto3" json:"throttled,omitempty"`                                      // time
+}
+
+func (x *CPUStatistics) Reset() {
+	*x = CPUStatistics{}
+}
+
+func (*CPUStatistics) ProtoMessage() {}
+
+func (x *CPUStatistics) GetUsage() uint64 {
+	if x != nil {
+		return x.Usage
+	}
+	return 0
+}
+
+func (x *CPUStatistics) GetUser() uint64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *CPUStatistics) GetSystem() uint64 {
+	if x != nil {
+		return x.System
+	}
+	return 0
+}
+
+func (x *CPUStatistics) GetPeriods() uint64 {
+	if x != nil {
+		return x.Periods
+	}
+	return 0
+}
+
+func (x *CPUStatistics) GetThrottledPeriods() uint64 {
+	if x != nil {
+		return x.ThrottledPeriods
+	}
+	return 0
+}
+
+func (x *CPUStatistics) GetThrottled() uint64 {
+	if x != nil {
+		return x.Throttled
+	}
+	return 0
+}
+
+// MemoryStatistics is from memory.current, .peak, .max, .swap.current, .swap.max, .events (from low_events on) and .stat (from anon on).
+type MemoryStatistics struct {
+	unknownFields   []byte
+	Current         uint64 `protobuf:"varint,1,opt,name=current,proto3" json:"current,omitempty"`
+	Peak            uint64 `protobuf:"varint,2,opt,name=peak,proto3" json:"peak,omitempty"`
+	Limit           uint64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Swap            uint64 `protobuf:"varint,4,opt,name=swap,proto3" json:"swap,omitempty"`
+	SwapLimit       uint64 `protobuf:"varint,5,opt,name=swap_limit,json=swapLimit,proto3" json:"swapLimit,omitempty"`
+	LowEvents       uint64 `protobuf:"varint,6,opt,name=low_events,json=lowEvents,proto3" json:"lowEvents,omitempty"`
+	HighEvents      uint64 `protobuf:"varint,7,opt,name=high_events,json=highEvents,proto3" json:"highEvents,omitempty"`
+	MaxEvents       uint64 `protobuf:"varint,8,opt,name=max_events,json=maxEvents,proto3" json:"maxEvents,omitempty"`
+	OomEvents       uint64 `protobuf:"varint,9,opt,name=oom_events,json=oomEvents,proto3" json:"oomEvents,omitempty"`
+	OomKills        uint64 `protobuf:"varint,10,opt,name=oom_kills,json=oomKills,proto3" json:"oomKills,omitempty"`
+	Anon            uint64 `protobuf:"varint,11,opt,name=anon,proto3" json:"anon,omitempty"`
+	File            uint64 `protobuf:"varint,12,opt,name=file,proto3" json:"file,omitempty"`
+	Kernel          uint64 `protobuf:"varint,13,opt,name=kernel,proto3" json:"kernel,omitempty"`
+	Shmem           uint64 `protobuf:"varint,14,opt,name=shmem,proto3" json:"shmem,omitempty"`
+	Sock            uint64 `protobuf:"varint,15,opt,name=sock,proto3" json:"sock,omitempty"`
+	Slab            uint64 `protobuf:"varint,16,opt,name=slab,proto3" json:"slab,omitempty"`
+	FileMapped      uint64 `protobuf:"varint,17,opt,name=file_mapped,json=fileMapped,proto3" json:"fileMapped,omitempty"`
+	FileDirty       uint64 `protobuf:"varint,18,opt,name=file_dirty,json=fileDirty,proto3" json:"fileDirty,omitempty"`
+	FileWriteback   uint64 `protobuf:"varint,19,opt,name=file_writeback,json=fileWriteback,proto3" json:"fileWriteback,omitempty"`
+	ActiveAnon      uint64 `protobuf:"varint,20,opt,name=active_anon,json=activeAnon,proto3" json:"activeAnon,omitempty"`
+	InactiveAnon    uint64 `protobuf:"varint,21,opt,name=inactive_anon,json=inactiveAnon,proto3" json:"inactiveAnon,omitempty"`
+	ActiveFile      uint64 `protobuf:"varint,22,opt,name=active_file,json=activeFile,proto3" json:"activeFile,omitempty"`
+	InactiveFile    uint64 `protobuf:"varint,23,opt,name=inactive_file,json=inactiveFile,proto3" json:"inactiveFile,omitempty"`
+	Unevictable     uint64 `protobuf:"varint,24,opt,name=unevictable,proto3" json:"unevictable,omitempty"`
+	PageFaults      uint64 `protobuf:"varint,25,opt,name=page_faults,json=pageFaults,proto3" json:"pageFaults,omitempty"`
+	MajorPageFaults uint64 `protobuf:"varint,26,opt,name=major_page_faults,json=majorPageFaults,proto3" json:"majorPageFaults,omitempty"`
+}
+
+func (x *MemoryStatistics) Reset() {
+	*x = MemoryStatistics{}
+}
+
+func (*MemoryStatistics) ProtoMessage() {}
+
+func (x *MemoryStatistics) GetCurrent() uint64 {
+	if x != nil {
+		return x.Current
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetPeak() uint64 {
+	if x != nil {
+		return x.Peak
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetSwap() uint64 {
+	if x != nil {
+		return x.Swap
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetSwapLimit() uint64 {
+	if x != nil {
+		return x.SwapLimit
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetLowEvents() uint64 {
+	if x != nil {
+		return x.LowEvents
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetHighEvents() uint64 {
+	if x != nil {
+		return x.HighEvents
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetMaxEvents() uint64 {
+	if x != nil {
+		return x.MaxEvents
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetOomEvents() uint64 {
+	if x != nil {
+		return x.OomEvents
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetOomKills() uint64 {
+	if x != nil {
+		return x.OomKills
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetAnon() uint64 {
+	if x != nil {
+		return x.Anon
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetFile() uint64 {
+	if x != nil {
+		return x.File
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetKernel() uint64 {
+	if x != nil {
+		return x.Kernel
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetShmem() uint64 {
+	if x != nil {
+		return x.Shmem
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetSock() uint64 {
+	if x != nil {
+		return x.Sock
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetSlab() uint64 {
+	if x != nil {
+		return x.Slab
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetFileMapped() uint64 {
+	if x != nil {
+		return x.FileMapped
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetFileDirty() uint64 {
+	if x != nil {
+		return x.FileDirty
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetFileWriteback() uint64 {
+	if x != nil {
+		return x.FileWriteback
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetActiveAnon() uint64 {
+	if x != nil {
+		return x.ActiveAnon
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetInactiveAnon() uint64 {
+	if x != nil {
+		return x.InactiveAnon
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetActiveFile() uint64 {
+	if x != nil {
+		return x.ActiveFile
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetInactiveFile() uint64 {
+	if x != nil {
+		return x.InactiveFile
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetUnevictable() uint64 {
+	if x != nil {
+		return x.Unevictable
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetPageFaults() uint64 {
+	if x != nil {
+		return x.PageFaults
+	}
+	return 0
+}
+
+func (x *MemoryStatistics) GetMajorPageFaults() uint64 {
+	if x != nil {
+		return x.MajorPageFaults
+	}
+	return 0
+}
+
+// IOStatistics is a line of io.stat.
+type IOStatistics struct {
+	unknownFields  []byte
+	Major          uint32 `protobuf:"varint,1,opt,name=major,proto3" json:"major,omitempty"`
+	Minor          uint32 `protobuf:"varint,2,opt,name=minor,proto3" json:"minor,omitempty"`
+	ReadBytes      uint64 `protobuf:"varint,3,opt,name=read_bytes,json=readBytes,proto3" json:"readBytes,omitempty"`
+	WrittenBytes   uint64 `protobuf:"varint,4,opt,name=written_bytes,json=writtenBytes,proto3" json:"writtenBytes,omitempty"`
+	DiscardedBytes uint64 `protobuf:"varint,5,opt,name=discarded_bytes,json=discardedBytes,proto3" json:"discardedBytes,omitempty"`
+	Reads          uint64 `protobuf:"varint,6,opt,name=reads,proto3" json:"reads,omitempty"`
+	Writes         uint64 `protobuf:"varint,7,opt,name=writes,proto3" json:"writes,omitempty"`
+	Discards       uint64 `protobuf:"varint,8,opt,name=discards,proto3" json:"discards,omitempty"`
+}
+
+func (x *IOStatistics) Reset() {
+	*x = IOStatistics{}
+}
+
+func (*IOStatistics) ProtoMessage() {}
+
+func (x *IOStatistics) GetMajor() uint32 {
+	if x != nil {
+		return x.Major
+	}
+	return 0
+}
+
+func (x *IOStatistics) GetMinor() uint32 {
+	if x != nil {
+		return x.Minor
+	}
+	return 0
+}
+
+func (x *IOStatistics) GetReadBytes() uint64 {
+	if x != nil {
+		return x.ReadBytes
+	}
+	return 0
+}
+
+func (x *IOStatistics) GetWrittenBytes() uint64 {
+	if x != nil {
+		return x.WrittenBytes
+	}
+	return 0
+}
+
+func (x *IOStatistics) GetDiscardedBytes() uint64 {
+	if x != nil {
+		return x.DiscardedBytes
+	}
+	return 0
+}
+
+func (x *IOStatistics) GetReads() uint64 {
+	if x != nil {
+		return x.Reads
+	}
+	return 0
+}
+
+func (x *IOStatistics) GetWrites() uint64 {
+	if x != nil {
+		return x.Writes
+	}
+	return 0
+}
+
+func (x *IOStatistics) GetDiscards() uint64 {
+	if x != nil {
+		return x.Discards
+	}
+	return 0
+}
+
+// Pressure is a file of the kernel's pressure stall information.
+type Pressure struct {
+	unknownFields []byte
+	Some          *Stall `protobuf:"bytes,1,opt,name=some,proto3" json:"some,omitempty"` // at least one task waited
+	Full          *Stall `protobuf:"bytes,2,opt,name=full,proto3" json:"full,omitempty"` // all of them did
+}
+
+func (x *Pressure) Reset() {
+	*x = Pressure{}
+}
+
+func (*Pressure) ProtoMessage() {}
+
+func (x *Pressure) GetSome() *Stall {
+	if x != nil {
+		return x.Some
+	}
+	return nil
+}
+
+func (x *Pressure) GetFull() *Stall {
+	if x != nil {
+		return x.Full
+	}
+	return nil
+}
+
+// Stall is a time, and the shares of the last 10, 60 and 300 seconds in hundredths of a percent.
+type Stall struct {
+	unknownFields []byte
+	Total         uint64 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
+	Avg10         uint32 `protobuf:"varint,2,opt,name=avg10,proto3" json:"avg10,omitempty"`
+	Avg60         uint32 `protobuf:"varint,3,opt,name=avg60,proto3" json:"avg60,omitempty"`
+	Avg300        uint32 `protobuf:"varint,4,opt,name=avg300,proto3" json:"avg300,omitempty"`
+}
+
+func (x *Stall) Reset() {
+	*x = Stall{}
+}
+
+func (*Stall) ProtoMessage() {}
+
+func (x *Stall) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *Stall) GetAvg10() uint32 {
+	if x != nil {
+		return x.Avg10
+	}
+	return 0
+}
+
+func (x *Stall) GetAvg60() uint32 {
+	if x != nil {
+		return x.Avg60
+	}
+	return 0
+}
+
+func (x *Stall) GetAvg300() uint32 {
+	if x != nil {
+		return x.Avg300
+	}
+	return 0
+}
+
+type HugetlbStatistics struct {
+	unknownFields []byte
+	PageSize      string `protobuf:"bytes,1,opt,name=page_size,json=pageSize,proto3" json:"pageSize,omitempty"` // "2MB"
+	Current       uint64 `protobuf:"varint,2,opt,name=current,proto3" json:"current,omitempty"`
+	Limit         uint64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	MaxEvents     uint64 `protobuf:"varint,4,opt,name=max_events,json=maxEvents,proto3" json:"maxEvents,omitempty"` // allocations that the limit made fail
+}
+
+func (x *HugetlbStatistics) Reset() {
+	*x = HugetlbStatistics{}
+}
+
+func (*HugetlbStatistics) ProtoMessage() {}
+
+func (x *HugetlbStatistics) GetPageSize() string {
+	if x != nil {
+		return x.PageSize
+	}
+	return ""
+}
+
+func (x *HugetlbStatistics) GetCurrent() uint64 {
+	if x != nil {
+		return x.Current
+	}
+	return 0
+}
+
+func (x *HugetlbStatistics) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *HugetlbStatistics) GetMaxEvents() uint64 {
+	if x != nil {
+		return x.MaxEvents
+	}
+	return 0
+}
+
+// NetworkStatistics is a line of /proc/PID/net/dev.
+type NetworkStatistics struct {
+	unknownFields   []byte
+	Name            string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	ReceivedBytes   uint64 `protobuf:"varint,2,opt,name=received_bytes,json=receivedBytes,proto3" json:"receivedBytes,omitempty"`
+	ReceivedPackets uint64 `protobuf:"varint,3,opt,name=received_packets,json=receivedPackets,proto3" json:"receivedPackets,omitempty"`
+	ReceiveErrors   uint64 `protobuf:"varint,4,opt,name=receive_errors,json=receiveErrors,proto3" json:"receiveErrors,omitempty"`
+	ReceiveDrops    uint64 `protobuf:"varint,5,opt,name=receive_drops,json=receiveDrops,proto3" json:"receiveDrops,omitempty"`
+	SentBytes       uint64 `protobuf:"varint,6,opt,name=sent_bytes,json=sentBytes,proto3" json:"sentBytes,omitempty"`
+	SentPackets     uint64 `protobuf:"varint,7,opt,name=sent_packets,json=sentPackets,proto3" json:"sentPackets,omitempty"`
+	SendErrors      uint64 `protobuf:"varint,8,opt,name=send_errors,json=sendErrors,proto3" json:"sendErrors,omitempty"`
+	SendDrops       uint64 `protobuf:"varint,9,opt,name=send_drops,json=sendDrops,proto3" json:"sendDrops,omitempty"`
+}
+
+func (x *NetworkStatistics) Reset() {
+	*x = NetworkStatistics{}
+}
+
+func (*NetworkStatistics) ProtoMessage() {}
+
+func (x *NetworkStatistics) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NetworkStatistics) GetReceivedBytes() uint64 {
+	if x != nil {
+		return x.ReceivedBytes
+	}
+	return 0
+}
+
+func (x *NetworkStatistics) GetReceivedPackets() uint64 {
+	if x != nil {
+		return x.ReceivedPackets
+	}
+	return 0
+}
+
+func (x *NetworkStatistics) GetReceiveErrors() uint64 {
+	if x != nil {
+		return x.ReceiveErrors
+	}
+	return 0
+}
+
+func (x *NetworkStatistics) GetReceiveDrops() uint64 {
+	if x != nil {
+		return x.ReceiveDrops
+	}
+	return 0
+}
+
+func (x *NetworkStatistics) GetSentBytes() uint64 {
+	if x != nil {
+		return x.SentBytes
+	}
+	return 0
+}
+
+func (x *NetworkStatistics) GetSentPackets() uint64 {
+	if x != nil {
+		return x.SentPackets
+	}
+	return 0
+}
+
+func (x *NetworkStatistics) GetSendErrors() uint64 {
+	if x != nil {
+		return x.SendErrors
+	}
+	return 0
+}
+
+func (x *NetworkStatistics) GetSendDrops() uint64 {
+	if x != nil {
+		return x.SendDrops
+	}
+	return 0
+}
+
+// Checkpoint is always refused (SPEC 4.1).
+type Checkpoint struct {
+	unknownFields []byte
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // container
+}
+
+func (x *Checkpoint) Reset() {
+	*x = Checkpoint{}
+}
+
+func (*Checkpoint) ProtoMessage() {}
+
+func (x *Checkpoint) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 type List struct {
 	unknownFields []byte
 }
@@ -4001,6 +4755,56 @@ func (this *Request_Resume) EqualVT(thatIface isRequest_Op) bool {
 	return true
 }
 
+func (this *Request_Statistics) EqualVT(thatIface isRequest_Op) bool {
+	that, ok := thatIface.(*Request_Statistics)
+	if !ok {
+		return false
+	}
+	if this == that {
+		return true
+	}
+	if this == nil && that != nil || this != nil && that == nil {
+		return false
+	}
+	if p, q := this.Statistics, that.Statistics; p != q {
+		if p == nil {
+			p = &Statistics{}
+		}
+		if q == nil {
+			q = &Statistics{}
+		}
+		if !p.EqualVT(q) {
+			return false
+		}
+	}
+	return true
+}
+
+func (this *Request_Checkpoint) EqualVT(thatIface isRequest_Op) bool {
+	that, ok := thatIface.(*Request_Checkpoint)
+	if !ok {
+		return false
+	}
+	if this == that {
+		return true
+	}
+	if this == nil && that != nil || this != nil && that == nil {
+		return false
+	}
+	if p, q := this.Checkpoint, that.Checkpoint; p != q {
+		if p == nil {
+			p = &Checkpoint{}
+		}
+		if q == nil {
+			q = &Checkpoint{}
+		}
+		if !p.EqualVT(q) {
+			return false
+		}
+	}
+	return true
+}
+
 func (this *Request_PrepareRootfs) EqualVT(thatIface isRequest_Op) bool {
 	that, ok := thatIface.(*Request_PrepareRootfs)
 	if !ok {
@@ -4594,6 +5398,31 @@ func (this *Response_Resumed) EqualVT(thatIface isResponse_What) bool {
 		}
 		if q == nil {
 			q = &Resumed{}
+		}
+		if !p.EqualVT(q) {
+			return false
+		}
+	}
+	return true
+}
+
+func (this *Response_Statistics) EqualVT(thatIface isResponse_What) bool {
+	that, ok := thatIface.(*Response_Statistics)
+	if !ok {
+		return false
+	}
+	if this == that {
+		return true
+	}
+	if this == nil && that != nil || this != nil && that == nil {
+		return false
+	}
+	if p, q := this.Statistics, that.Statistics; p != q {
+		if p == nil {
+			p = &StatisticsPart{}
+		}
+		if q == nil {
+			q = &StatisticsPart{}
 		}
 		if !p.EqualVT(q) {
 			return false
@@ -5974,6 +6803,466 @@ func (this *Resumed) EqualVT(that *Resumed) bool {
 
 func (this *Resumed) EqualMessageVT(thatMsg any) bool {
 	that, ok := thatMsg.(*Resumed)
+	if !ok {
+		return false
+	}
+	return this.EqualVT(that)
+}
+func (this *Statistics) EqualVT(that *Statistics) bool {
+	if this == that {
+		return true
+	} else if this == nil || that == nil {
+		return false
+	}
+	if len(this.Ids) != len(that.Ids) {
+		return false
+	}
+	for i, vx := range this.Ids {
+		vy := that.Ids[i]
+		if vx != vy {
+			return false
+		}
+	}
+	return string(this.unknownFields) == string(that.unknownFields)
+}
+
+func (this *Statistics) EqualMessageVT(thatMsg any) bool {
+	that, ok := thatMsg.(*Statistics)
+	if !ok {
+		return false
+	}
+	return this.EqualVT(that)
+}
+func (this *StatisticsPart) EqualVT(that *StatisticsPart) bool {
+	if this == that {
+		return true
+	} else if this == nil || that == nil {
+		return false
+	}
+	if len(this.Containers) != len(that.Containers) {
+		return false
+	}
+	for i, vx := range this.Containers {
+		vy := that.Containers[i]
+		if p, q := vx, vy; p != q {
+			if p == nil {
+				p = &ContainerStatistics{}
+			}
+			if q == nil {
+				q = &ContainerStatistics{}
+			}
+			if !p.EqualVT(q) {
+				return false
+			}
+		}
+	}
+	return string(this.unknownFields) == string(that.unknownFields)
+}
+
+func (this *StatisticsPart) EqualMessageVT(thatMsg any) bool {
+	that, ok := thatMsg.(*StatisticsPart)
+	if !ok {
+		return false
+	}
+	return this.EqualVT(that)
+}
+func (this *ContainerStatistics) EqualVT(that *ContainerStatistics) bool {
+	if this == that {
+		return true
+	} else if this == nil || that == nil {
+		return false
+	}
+	if this.Id != that.Id {
+		return false
+	}
+	if this.ReadAt != that.ReadAt {
+		return false
+	}
+	if !this.Cpu.EqualVT(that.Cpu) {
+		return false
+	}
+	if !this.Memory.EqualVT(that.Memory) {
+		return false
+	}
+	if this.Pids != that.Pids {
+		return false
+	}
+	if this.PidsLimit != that.PidsLimit {
+		return false
+	}
+	if len(this.Io) != len(that.Io) {
+		return false
+	}
+	for i, vx := range this.Io {
+		vy := that.Io[i]
+		if p, q := vx, vy; p != q {
+			if p == nil {
+				p = &IOStatistics{}
+			}
+			if q == nil {
+				q = &IOStatistics{}
+			}
+			if !p.EqualVT(q) {
+				return false
+			}
+		}
+	}
+	if !this.CpuPressure.EqualVT(that.CpuPressure) {
+		return false
+	}
+	if !this.MemoryPressure.EqualVT(that.MemoryPressure) {
+		return false
+	}
+	if !this.IoPressure.EqualVT(that.IoPressure) {
+		return false
+	}
+	if len(this.Hugetlb) != len(that.Hugetlb) {
+		return false
+	}
+	for i, vx := range this.Hugetlb {
+		vy := that.Hugetlb[i]
+		if p, q := vx, vy; p != q {
+			if p == nil {
+				p = &HugetlbStatistics{}
+			}
+			if q == nil {
+				q = &HugetlbStatistics{}
+			}
+			if !p.EqualVT(q) {
+				return false
+			}
+		}
+	}
+	if len(this.Networks) != len(that.Networks) {
+		return false
+	}
+	for i, vx := range this.Networks {
+		vy := that.Networks[i]
+		if p, q := vx, vy; p != q {
+			if p == nil {
+				p = &NetworkStatistics{}
+			}
+			if q == nil {
+				q = &NetworkStatistics{}
+			}
+			if !p.EqualVT(q) {
+				return false
+			}
+		}
+	}
+	return string(this.unknownFields) == string(that.unknownFields)
+}
+
+func (this *ContainerStatistics) EqualMessageVT(thatMsg any) bool {
+	that, ok := thatMsg.(*ContainerStatistics)
+	if !ok {
+		return false
+	}
+	return this.EqualVT(that)
+}
+func (this *CPUStatistics) EqualVT(that *CPUStatistics) bool {
+	if this == that {
+		return true
+	} else if this == nil || that == nil {
+		return false
+	}
+	if this.Usage != that.Usage {
+		return false
+	}
+	if this.User != that.User {
+		return false
+	}
+	if this.System != that.System {
+		return false
+	}
+	if this.Periods != that.Periods {
+		return false
+	}
+	if this.ThrottledPeriods != that.ThrottledPeriods {
+		return false
+	}
+	if this.Throttled != that.Throttled {
+		return false
+	}
+	return string(this.unknownFields) == string(that.unknownFields)
+}
+
+func (this *CPUStatistics) EqualMessageVT(thatMsg any) bool {
+	that, ok := thatMsg.(*CPUStatistics)
+	if !ok {
+		return false
+	}
+	return this.EqualVT(that)
+}
+func (this *MemoryStatistics) EqualVT(that *MemoryStatistics) bool {
+	if this == that {
+		return true
+	} else if this == nil || that == nil {
+		return false
+	}
+	if this.Current != that.Current {
+		return false
+	}
+	if this.Peak != that.Peak {
+		return false
+	}
+	if this.Limit != that.Limit {
+		return false
+	}
+	if this.Swap != that.Swap {
+		return false
+	}
+	if this.SwapLimit != that.SwapLimit {
+		return false
+	}
+	if this.LowEvents != that.LowEvents {
+		return false
+	}
+	if this.HighEvents != that.HighEvents {
+		return false
+	}
+	if this.MaxEvents != that.MaxEvents {
+		return false
+	}
+	if this.OomEvents != that.OomEvents {
+		return false
+	}
+	if this.OomKills != that.OomKills {
+		return false
+	}
+	if this.Anon != that.Anon {
+		return false
+	}
+	if this.File != that.File {
+		return false
+	}
+	if this.Kernel != that.Kernel {
+		return false
+	}
+	if this.Shmem != that.Shmem {
+		return false
+	}
+	if this.Sock != that.Sock {
+		return false
+	}
+	if this.Slab != that.Slab {
+		return false
+	}
+	if this.FileMapped != that.FileMapped {
+		return false
+	}
+	if this.FileDirty != that.FileDirty {
+		return false
+	}
+	if this.FileWriteback != that.FileWriteback {
+		return false
+	}
+	if this.ActiveAnon != that.ActiveAnon {
+		return false
+	}
+	if this.InactiveAnon != that.InactiveAnon {
+		return false
+	}
+	if this.ActiveFile != that.ActiveFile {
+		return false
+	}
+	if this.InactiveFile != that.InactiveFile {
+		return false
+	}
+	if this.Unevictable != that.Unevictable {
+		return false
+	}
+	if this.PageFaults != that.PageFaults {
+		return false
+	}
+	if this.MajorPageFaults != that.MajorPageFaults {
+		return false
+	}
+	return string(this.unknownFields) == string(that.unknownFields)
+}
+
+func (this *MemoryStatistics) EqualMessageVT(thatMsg any) bool {
+	that, ok := thatMsg.(*MemoryStatistics)
+	if !ok {
+		return false
+	}
+	return this.EqualVT(that)
+}
+func (this *IOStatistics) EqualVT(that *IOStatistics) bool {
+	if this == that {
+		return true
+	} else if this == nil || that == nil {
+		return false
+	}
+	if this.Major != that.Major {
+		return false
+	}
+	if this.Minor != that.Minor {
+		return false
+	}
+	if this.ReadBytes != that.ReadBytes {
+		return false
+	}
+	if this.WrittenBytes != that.WrittenBytes {
+		return false
+	}
+	if this.DiscardedBytes != that.DiscardedBytes {
+		return false
+	}
+	if this.Reads != that.Reads {
+		return false
+	}
+	if this.Writes != that.Writes {
+		return false
+	}
+	if this.Discards != that.Discards {
+		return false
+	}
+	return string(this.unknownFields) == string(that.unknownFields)
+}
+
+func (this *IOStatistics) EqualMessageVT(thatMsg any) bool {
+	that, ok := thatMsg.(*IOStatistics)
+	if !ok {
+		return false
+	}
+	return this.EqualVT(that)
+}
+func (this *Pressure) EqualVT(that *Pressure) bool {
+	if this == that {
+		return true
+	} else if this == nil || that == nil {
+		return false
+	}
+	if !this.Some.EqualVT(that.Some) {
+		return false
+	}
+	if !this.Full.EqualVT(that.Full) {
+		return false
+	}
+	return string(this.unknownFields) == string(that.unknownFields)
+}
+
+func (this *Pressure) EqualMessageVT(thatMsg any) bool {
+	that, ok := thatMsg.(*Pressure)
+	if !ok {
+		return false
+	}
+	return this.EqualVT(that)
+}
+func (this *Stall) EqualVT(that *Stall) bool {
+	if this == that {
+		return true
+	} else if this == nil || that == nil {
+		return false
+	}
+	if this.Total != that.Total {
+		return false
+	}
+	if this.Avg10 != that.Avg10 {
+		return false
+	}
+	if this.Avg60 != that.Avg60 {
+		return false
+	}
+	if this.Avg300 != that.Avg300 {
+		return false
+	}
+	return string(this.unknownFields) == string(that.unknownFields)
+}
+
+func (this *Stall) EqualMessageVT(thatMsg any) bool {
+	that, ok := thatMsg.(*Stall)
+	if !ok {
+		return false
+	}
+	return this.EqualVT(that)
+}
+func (this *HugetlbStatistics) EqualVT(that *HugetlbStatistics) bool {
+	if this == that {
+		return true
+	} else if this == nil || that == nil {
+		return false
+	}
+	if this.PageSize != that.PageSize {
+		return false
+	}
+	if this.Current != that.Current {
+		return false
+	}
+	if this.Limit != that.Limit {
+		return false
+	}
+	if this.MaxEvents != that.MaxEvents {
+		return false
+	}
+	return string(this.unknownFields) == string(that.unknownFields)
+}
+
+func (this *HugetlbStatistics) EqualMessageVT(thatMsg any) bool {
+	that, ok := thatMsg.(*HugetlbStatistics)
+	if !ok {
+		return false
+	}
+	return this.EqualVT(that)
+}
+func (this *NetworkStatistics) EqualVT(that *NetworkStatistics) bool {
+	if this == that {
+		return true
+	} else if this == nil || that == nil {
+		return false
+	}
+	if this.Name != that.Name {
+		return false
+	}
+	if this.ReceivedBytes != that.ReceivedBytes {
+		return false
+	}
+	if this.ReceivedPackets != that.ReceivedPackets {
+		return false
+	}
+	if this.ReceiveErrors != that.ReceiveErrors {
+		return false
+	}
+	if this.ReceiveDrops != that.ReceiveDrops {
+		return false
+	}
+	if this.SentBytes != that.SentBytes {
+		return false
+	}
+	if this.SentPackets != that.SentPackets {
+		return false
+	}
+	if this.SendErrors != that.SendErrors {
+		return false
+	}
+	if this.SendDrops != that.SendDrops {
+		return false
+	}
+	return string(this.unknownFields) == string(that.unknownFields)
+}
+
+func (this *NetworkStatistics) EqualMessageVT(thatMsg any) bool {
+	that, ok := thatMsg.(*NetworkStatistics)
+	if !ok {
+		return false
+	}
+	return this.EqualVT(that)
+}
+func (this *Checkpoint) EqualVT(that *Checkpoint) bool {
+	if this == that {
+		return true
+	} else if this == nil || that == nil {
+		return false
+	}
+	if this.Id != that.Id {
+		return false
+	}
+	return string(this.unknownFields) == string(that.unknownFields)
+}
+
+func (this *Checkpoint) EqualMessageVT(thatMsg any) bool {
+	that, ok := thatMsg.(*Checkpoint)
 	if !ok {
 		return false
 	}
@@ -7526,6 +8815,60 @@ func (m *Request_Resume) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	}
 	return len(dAtA) - i, nil
 }
+func (m *Request_Statistics) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *Request_Statistics) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	if m.Statistics != nil {
+		size, err := m.Statistics.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xa2
+	} else {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, 0)
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xa2
+	}
+	return len(dAtA) - i, nil
+}
+func (m *Request_Checkpoint) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *Request_Checkpoint) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	if m.Checkpoint != nil {
+		size, err := m.Checkpoint.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xaa
+	} else {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, 0)
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xaa
+	}
+	return len(dAtA) - i, nil
+}
 func (m *Request_PrepareRootfs) MarshalToVT(dAtA []byte) (int, error) {
 	size := m.SizeVT()
 	return m.MarshalToSizedBufferVT(dAtA[:size])
@@ -8126,6 +9469,33 @@ func (m *Response_Resumed) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		dAtA[i] = 0x1
 		i--
 		dAtA[i] = 0xa2
+	}
+	return len(dAtA) - i, nil
+}
+func (m *Response_Statistics) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *Response_Statistics) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	if m.Statistics != nil {
+		size, err := m.Statistics.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xb2
+	} else {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, 0)
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xb2
 	}
 	return len(dAtA) - i, nil
 }
@@ -10647,6 +12017,836 @@ func (m *Resumed) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	return len(dAtA) - i, nil
 }
 
+func (m *Statistics) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *Statistics) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *Statistics) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	if len(m.Ids) > 0 {
+		for iNdEx := len(m.Ids) - 1; iNdEx >= 0; iNdEx-- {
+			i -= len(m.Ids[iNdEx])
+			copy(dAtA[i:], m.Ids[iNdEx])
+			i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(len(m.Ids[iNdEx])))
+			i--
+			dAtA[i] = 0xa
+		}
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *StatisticsPart) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *StatisticsPart) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *StatisticsPart) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	if len(m.Containers) > 0 {
+		for iNdEx := len(m.Containers) - 1; iNdEx >= 0; iNdEx-- {
+			size, err := m.Containers[iNdEx].MarshalToSizedBufferVT(dAtA[:i])
+			if err != nil {
+				return 0, err
+			}
+			i -= size
+			i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+			i--
+			dAtA[i] = 0xa
+		}
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *ContainerStatistics) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *ContainerStatistics) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *ContainerStatistics) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	if len(m.Networks) > 0 {
+		for iNdEx := len(m.Networks) - 1; iNdEx >= 0; iNdEx-- {
+			size, err := m.Networks[iNdEx].MarshalToSizedBufferVT(dAtA[:i])
+			if err != nil {
+				return 0, err
+			}
+			i -= size
+			i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+			i--
+			dAtA[i] = 0x62
+		}
+	}
+	if len(m.Hugetlb) > 0 {
+		for iNdEx := len(m.Hugetlb) - 1; iNdEx >= 0; iNdEx-- {
+			size, err := m.Hugetlb[iNdEx].MarshalToSizedBufferVT(dAtA[:i])
+			if err != nil {
+				return 0, err
+			}
+			i -= size
+			i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+			i--
+			dAtA[i] = 0x5a
+		}
+	}
+	if m.IoPressure != nil {
+		size, err := m.IoPressure.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+		i--
+		dAtA[i] = 0x52
+	}
+	if m.MemoryPressure != nil {
+		size, err := m.MemoryPressure.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+		i--
+		dAtA[i] = 0x4a
+	}
+	if m.CpuPressure != nil {
+		size, err := m.CpuPressure.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+		i--
+		dAtA[i] = 0x42
+	}
+	if len(m.Io) > 0 {
+		for iNdEx := len(m.Io) - 1; iNdEx >= 0; iNdEx-- {
+			size, err := m.Io[iNdEx].MarshalToSizedBufferVT(dAtA[:i])
+			if err != nil {
+				return 0, err
+			}
+			i -= size
+			i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+			i--
+			dAtA[i] = 0x3a
+		}
+	}
+	if m.PidsLimit != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.PidsLimit))
+		i--
+		dAtA[i] = 0x30
+	}
+	if m.Pids != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Pids))
+		i--
+		dAtA[i] = 0x28
+	}
+	if m.Memory != nil {
+		size, err := m.Memory.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+		i--
+		dAtA[i] = 0x22
+	}
+	if m.Cpu != nil {
+		size, err := m.Cpu.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+		i--
+		dAtA[i] = 0x1a
+	}
+	if m.ReadAt != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.ReadAt))
+		i--
+		dAtA[i] = 0x10
+	}
+	if len(m.Id) > 0 {
+		i -= len(m.Id)
+		copy(dAtA[i:], m.Id)
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(len(m.Id)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *CPUStatistics) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *CPUStatistics) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *CPUStatistics) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.Throttled != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Throttled))
+		i--
+		dAtA[i] = 0x30
+	}
+	if m.ThrottledPeriods != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.ThrottledPeriods))
+		i--
+		dAtA[i] = 0x28
+	}
+	if m.Periods != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Periods))
+		i--
+		dAtA[i] = 0x20
+	}
+	if m.System != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.System))
+		i--
+		dAtA[i] = 0x18
+	}
+	if m.User != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.User))
+		i--
+		dAtA[i] = 0x10
+	}
+	if m.Usage != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Usage))
+		i--
+		dAtA[i] = 0x8
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *MemoryStatistics) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *MemoryStatistics) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *MemoryStatistics) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.MajorPageFaults != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.MajorPageFaults))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xd0
+	}
+	if m.PageFaults != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.PageFaults))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xc8
+	}
+	if m.Unevictable != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Unevictable))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xc0
+	}
+	if m.InactiveFile != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.InactiveFile))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xb8
+	}
+	if m.ActiveFile != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.ActiveFile))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xb0
+	}
+	if m.InactiveAnon != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.InactiveAnon))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xa8
+	}
+	if m.ActiveAnon != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.ActiveAnon))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xa0
+	}
+	if m.FileWriteback != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.FileWriteback))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x98
+	}
+	if m.FileDirty != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.FileDirty))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x90
+	}
+	if m.FileMapped != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.FileMapped))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x88
+	}
+	if m.Slab != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Slab))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x80
+	}
+	if m.Sock != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Sock))
+		i--
+		dAtA[i] = 0x78
+	}
+	if m.Shmem != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Shmem))
+		i--
+		dAtA[i] = 0x70
+	}
+	if m.Kernel != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Kernel))
+		i--
+		dAtA[i] = 0x68
+	}
+	if m.File != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.File))
+		i--
+		dAtA[i] = 0x60
+	}
+	if m.Anon != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Anon))
+		i--
+		dAtA[i] = 0x58
+	}
+	if m.OomKills != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.OomKills))
+		i--
+		dAtA[i] = 0x50
+	}
+	if m.OomEvents != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.OomEvents))
+		i--
+		dAtA[i] = 0x48
+	}
+	if m.MaxEvents != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.MaxEvents))
+		i--
+		dAtA[i] = 0x40
+	}
+	if m.HighEvents != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.HighEvents))
+		i--
+		dAtA[i] = 0x38
+	}
+	if m.LowEvents != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.LowEvents))
+		i--
+		dAtA[i] = 0x30
+	}
+	if m.SwapLimit != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.SwapLimit))
+		i--
+		dAtA[i] = 0x28
+	}
+	if m.Swap != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Swap))
+		i--
+		dAtA[i] = 0x20
+	}
+	if m.Limit != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Limit))
+		i--
+		dAtA[i] = 0x18
+	}
+	if m.Peak != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Peak))
+		i--
+		dAtA[i] = 0x10
+	}
+	if m.Current != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Current))
+		i--
+		dAtA[i] = 0x8
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *IOStatistics) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *IOStatistics) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *IOStatistics) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.Discards != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Discards))
+		i--
+		dAtA[i] = 0x40
+	}
+	if m.Writes != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Writes))
+		i--
+		dAtA[i] = 0x38
+	}
+	if m.Reads != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Reads))
+		i--
+		dAtA[i] = 0x30
+	}
+	if m.DiscardedBytes != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.DiscardedBytes))
+		i--
+		dAtA[i] = 0x28
+	}
+	if m.WrittenBytes != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.WrittenBytes))
+		i--
+		dAtA[i] = 0x20
+	}
+	if m.ReadBytes != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.ReadBytes))
+		i--
+		dAtA[i] = 0x18
+	}
+	if m.Minor != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Minor))
+		i--
+		dAtA[i] = 0x10
+	}
+	if m.Major != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Major))
+		i--
+		dAtA[i] = 0x8
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *Pressure) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *Pressure) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *Pressure) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.Full != nil {
+		size, err := m.Full.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+		i--
+		dAtA[i] = 0x12
+	}
+	if m.Some != nil {
+		size, err := m.Some.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *Stall) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *Stall) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *Stall) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.Avg300 != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Avg300))
+		i--
+		dAtA[i] = 0x20
+	}
+	if m.Avg60 != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Avg60))
+		i--
+		dAtA[i] = 0x18
+	}
+	if m.Avg10 != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Avg10))
+		i--
+		dAtA[i] = 0x10
+	}
+	if m.Total != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Total))
+		i--
+		dAtA[i] = 0x8
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *HugetlbStatistics) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *HugetlbStatistics) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *HugetlbStatistics) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.MaxEvents != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.MaxEvents))
+		i--
+		dAtA[i] = 0x20
+	}
+	if m.Limit != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Limit))
+		i--
+		dAtA[i] = 0x18
+	}
+	if m.Current != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.Current))
+		i--
+		dAtA[i] = 0x10
+	}
+	if len(m.PageSize) > 0 {
+		i -= len(m.PageSize)
+		copy(dAtA[i:], m.PageSize)
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(len(m.PageSize)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *NetworkStatistics) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *NetworkStatistics) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *NetworkStatistics) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.SendDrops != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.SendDrops))
+		i--
+		dAtA[i] = 0x48
+	}
+	if m.SendErrors != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.SendErrors))
+		i--
+		dAtA[i] = 0x40
+	}
+	if m.SentPackets != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.SentPackets))
+		i--
+		dAtA[i] = 0x38
+	}
+	if m.SentBytes != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.SentBytes))
+		i--
+		dAtA[i] = 0x30
+	}
+	if m.ReceiveDrops != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.ReceiveDrops))
+		i--
+		dAtA[i] = 0x28
+	}
+	if m.ReceiveErrors != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.ReceiveErrors))
+		i--
+		dAtA[i] = 0x20
+	}
+	if m.ReceivedPackets != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.ReceivedPackets))
+		i--
+		dAtA[i] = 0x18
+	}
+	if m.ReceivedBytes != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.ReceivedBytes))
+		i--
+		dAtA[i] = 0x10
+	}
+	if len(m.Name) > 0 {
+		i -= len(m.Name)
+		copy(dAtA[i:], m.Name)
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(len(m.Name)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *Checkpoint) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *Checkpoint) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *Checkpoint) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	if len(m.Id) > 0 {
+		i -= len(m.Id)
+		copy(dAtA[i:], m.Id)
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(len(m.Id)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
 func (m *List) MarshalVT() (dAtA []byte, err error) {
 	if m == nil {
 		return nil, nil
@@ -12630,6 +14830,34 @@ func (m *Request_Resume) SizeVT() (n int) {
 	}
 	return n
 }
+func (m *Request_Statistics) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if m.Statistics != nil {
+		l = m.Statistics.SizeVT()
+		n += 2 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	} else {
+		n += 3
+	}
+	return n
+}
+func (m *Request_Checkpoint) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if m.Checkpoint != nil {
+		l = m.Checkpoint.SizeVT()
+		n += 2 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	} else {
+		n += 3
+	}
+	return n
+}
 func (m *Request_PrepareRootfs) SizeVT() (n int) {
 	if m == nil {
 		return 0
@@ -12959,6 +15187,20 @@ func (m *Response_Resumed) SizeVT() (n int) {
 	_ = l
 	if m.Resumed != nil {
 		l = m.Resumed.SizeVT()
+		n += 2 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	} else {
+		n += 3
+	}
+	return n
+}
+func (m *Response_Statistics) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if m.Statistics != nil {
+		l = m.Statistics.SizeVT()
 		n += 2 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
 	} else {
 		n += 3
@@ -13963,6 +16205,364 @@ func (m *Resumed) SizeVT() (n int) {
 	}
 	var l int
 	_ = l
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *Statistics) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if len(m.Ids) > 0 {
+		for _, s := range m.Ids {
+			l = len(s)
+			n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+		}
+	}
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *StatisticsPart) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if len(m.Containers) > 0 {
+		for _, e := range m.Containers {
+			l = e.SizeVT()
+			n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+		}
+	}
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *ContainerStatistics) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = len(m.Id)
+	if l > 0 {
+		n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	}
+	if m.ReadAt != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.ReadAt))
+	}
+	if m.Cpu != nil {
+		l = m.Cpu.SizeVT()
+		n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	}
+	if m.Memory != nil {
+		l = m.Memory.SizeVT()
+		n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	}
+	if m.Pids != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Pids))
+	}
+	if m.PidsLimit != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.PidsLimit))
+	}
+	if len(m.Io) > 0 {
+		for _, e := range m.Io {
+			l = e.SizeVT()
+			n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+		}
+	}
+	if m.CpuPressure != nil {
+		l = m.CpuPressure.SizeVT()
+		n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	}
+	if m.MemoryPressure != nil {
+		l = m.MemoryPressure.SizeVT()
+		n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	}
+	if m.IoPressure != nil {
+		l = m.IoPressure.SizeVT()
+		n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	}
+	if len(m.Hugetlb) > 0 {
+		for _, e := range m.Hugetlb {
+			l = e.SizeVT()
+			n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+		}
+	}
+	if len(m.Networks) > 0 {
+		for _, e := range m.Networks {
+			l = e.SizeVT()
+			n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+		}
+	}
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *CPUStatistics) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if m.Usage != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Usage))
+	}
+	if m.User != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.User))
+	}
+	if m.System != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.System))
+	}
+	if m.Periods != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Periods))
+	}
+	if m.ThrottledPeriods != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.ThrottledPeriods))
+	}
+	if m.Throttled != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Throttled))
+	}
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *MemoryStatistics) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if m.Current != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Current))
+	}
+	if m.Peak != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Peak))
+	}
+	if m.Limit != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Limit))
+	}
+	if m.Swap != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Swap))
+	}
+	if m.SwapLimit != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.SwapLimit))
+	}
+	if m.LowEvents != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.LowEvents))
+	}
+	if m.HighEvents != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.HighEvents))
+	}
+	if m.MaxEvents != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.MaxEvents))
+	}
+	if m.OomEvents != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.OomEvents))
+	}
+	if m.OomKills != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.OomKills))
+	}
+	if m.Anon != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Anon))
+	}
+	if m.File != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.File))
+	}
+	if m.Kernel != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Kernel))
+	}
+	if m.Shmem != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Shmem))
+	}
+	if m.Sock != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Sock))
+	}
+	if m.Slab != 0 {
+		n += 2 + protobuf_go_lite.SizeOfVarint(uint64(m.Slab))
+	}
+	if m.FileMapped != 0 {
+		n += 2 + protobuf_go_lite.SizeOfVarint(uint64(m.FileMapped))
+	}
+	if m.FileDirty != 0 {
+		n += 2 + protobuf_go_lite.SizeOfVarint(uint64(m.FileDirty))
+	}
+	if m.FileWriteback != 0 {
+		n += 2 + protobuf_go_lite.SizeOfVarint(uint64(m.FileWriteback))
+	}
+	if m.ActiveAnon != 0 {
+		n += 2 + protobuf_go_lite.SizeOfVarint(uint64(m.ActiveAnon))
+	}
+	if m.InactiveAnon != 0 {
+		n += 2 + protobuf_go_lite.SizeOfVarint(uint64(m.InactiveAnon))
+	}
+	if m.ActiveFile != 0 {
+		n += 2 + protobuf_go_lite.SizeOfVarint(uint64(m.ActiveFile))
+	}
+	if m.InactiveFile != 0 {
+		n += 2 + protobuf_go_lite.SizeOfVarint(uint64(m.InactiveFile))
+	}
+	if m.Unevictable != 0 {
+		n += 2 + protobuf_go_lite.SizeOfVarint(uint64(m.Unevictable))
+	}
+	if m.PageFaults != 0 {
+		n += 2 + protobuf_go_lite.SizeOfVarint(uint64(m.PageFaults))
+	}
+	if m.MajorPageFaults != 0 {
+		n += 2 + protobuf_go_lite.SizeOfVarint(uint64(m.MajorPageFaults))
+	}
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *IOStatistics) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if m.Major != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Major))
+	}
+	if m.Minor != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Minor))
+	}
+	if m.ReadBytes != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.ReadBytes))
+	}
+	if m.WrittenBytes != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.WrittenBytes))
+	}
+	if m.DiscardedBytes != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.DiscardedBytes))
+	}
+	if m.Reads != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Reads))
+	}
+	if m.Writes != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Writes))
+	}
+	if m.Discards != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Discards))
+	}
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *Pressure) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if m.Some != nil {
+		l = m.Some.SizeVT()
+		n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	}
+	if m.Full != nil {
+		l = m.Full.SizeVT()
+		n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	}
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *Stall) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if m.Total != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Total))
+	}
+	if m.Avg10 != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Avg10))
+	}
+	if m.Avg60 != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Avg60))
+	}
+	if m.Avg300 != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Avg300))
+	}
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *HugetlbStatistics) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = len(m.PageSize)
+	if l > 0 {
+		n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	}
+	if m.Current != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Current))
+	}
+	if m.Limit != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.Limit))
+	}
+	if m.MaxEvents != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.MaxEvents))
+	}
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *NetworkStatistics) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = len(m.Name)
+	if l > 0 {
+		n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	}
+	if m.ReceivedBytes != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.ReceivedBytes))
+	}
+	if m.ReceivedPackets != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.ReceivedPackets))
+	}
+	if m.ReceiveErrors != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.ReceiveErrors))
+	}
+	if m.ReceiveDrops != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.ReceiveDrops))
+	}
+	if m.SentBytes != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.SentBytes))
+	}
+	if m.SentPackets != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.SentPackets))
+	}
+	if m.SendErrors != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.SendErrors))
+	}
+	if m.SendDrops != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.SendDrops))
+	}
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *Checkpoint) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = len(m.Id)
+	if l > 0 {
+		n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -15435,6 +18035,72 @@ func (m *Request) UnmarshalVT(dAtA []byte) error {
 				m.Op = &Request_Resume{Resume: v}
 			}
 			iNdEx = postIndex
+		case 20:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Statistics", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if oneof, ok := m.Op.(*Request_Statistics); ok {
+				if err := oneof.Statistics.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+					return err
+				}
+			} else {
+				v := &Statistics{}
+				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+					return err
+				}
+				m.Op = &Request_Statistics{Statistics: v}
+			}
+			iNdEx = postIndex
+		case 21:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Checkpoint", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if oneof, ok := m.Op.(*Request_Checkpoint); ok {
+				if err := oneof.Checkpoint.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+					return err
+				}
+			} else {
+				v := &Checkpoint{}
+				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+					return err
+				}
+				m.Op = &Request_Checkpoint{Checkpoint: v}
+			}
+			iNdEx = postIndex
 		case 22:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field PrepareRootfs", wireType)
@@ -16234,6 +18900,39 @@ func (m *Response) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 				m.What = &Response_Resumed{Resumed: v}
+			}
+			iNdEx = postIndex
+		case 22:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Statistics", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if oneof, ok := m.What.(*Response_Statistics); ok {
+				if err := oneof.Statistics.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+					return err
+				}
+			} else {
+				v := &StatisticsPart{}
+				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+					return err
+				}
+				m.What = &Response_Statistics{Statistics: v}
 			}
 			iNdEx = postIndex
 		case 23:
@@ -20494,6 +23193,1400 @@ func (m *Resumed) UnmarshalVT(dAtA []byte) error {
 			return fmt.Errorf("proto: Resumed: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
+		default:
+			iNdEx = preIndex
+			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *Statistics) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	var err error
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		wire, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+		if err != nil {
+			return err
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: Statistics: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: Statistics: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Ids", wireType)
+			}
+			var stringLen uint64
+			stringLen, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Ids = append(m.Ids, string(dAtA[iNdEx:postIndex]))
+			iNdEx = postIndex
+		default:
+			iNdEx = preIndex
+			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *StatisticsPart) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	var err error
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		wire, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+		if err != nil {
+			return err
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: StatisticsPart: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: StatisticsPart: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Containers", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Containers = append(m.Containers, &ContainerStatistics{})
+			if err := m.Containers[len(m.Containers)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		default:
+			iNdEx = preIndex
+			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *ContainerStatistics) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	var err error
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		wire, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+		if err != nil {
+			return err
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: ContainerStatistics: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: ContainerStatistics: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Id", wireType)
+			}
+			var stringLen uint64
+			stringLen, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Id = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 2:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ReadAt", wireType)
+			}
+			m.ReadAt = 0
+			m.ReadAt, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 3:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Cpu", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if m.Cpu == nil {
+				m.Cpu = &CPUStatistics{}
+			}
+			if err := m.Cpu.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		case 4:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Memory", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if m.Memory == nil {
+				m.Memory = &MemoryStatistics{}
+			}
+			if err := m.Memory.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		case 5:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Pids", wireType)
+			}
+			m.Pids = 0
+			m.Pids, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 6:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field PidsLimit", wireType)
+			}
+			m.PidsLimit = 0
+			m.PidsLimit, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 7:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Io", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Io = append(m.Io, &IOStatistics{})
+			if err := m.Io[len(m.Io)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		case 8:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field CpuPressure", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if m.CpuPressure == nil {
+				m.CpuPressure = &Pressure{}
+			}
+			if err := m.CpuPressure.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		case 9:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field MemoryPressure", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if m.MemoryPressure == nil {
+				m.MemoryPressure = &Pressure{}
+			}
+			if err := m.MemoryPressure.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		case 10:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field IoPressure", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if m.IoPressure == nil {
+				m.IoPressure = &Pressure{}
+			}
+			if err := m.IoPressure.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		case 11:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Hugetlb", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Hugetlb = append(m.Hugetlb, &HugetlbStatistics{})
+			if err := m.Hugetlb[len(m.Hugetlb)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		case 12:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Networks", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Networks = append(m.Networks, &NetworkStatistics{})
+			if err := m.Networks[len(m.Networks)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		default:
+			iNdEx = preIndex
+			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *CPUStatistics) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	var err error
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		wire, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+		if err != nil {
+			return err
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: CPUStatistics: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: CPUStatistics: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Usage", wireType)
+			}
+			m.Usage = 0
+			m.Usage, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 2:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field User", wireType)
+			}
+			m.User = 0
+			m.User, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 3:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field System", wireType)
+			}
+			m.System = 0
+			m.System, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 4:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Periods", wireType)
+			}
+			m.Periods = 0
+			m.Periods, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 5:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ThrottledPeriods", wireType)
+			}
+			m.ThrottledPeriods = 0
+			m.ThrottledPeriods, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 6:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Throttled", wireType)
+			}
+			m.Throttled = 0
+			m.Throttled, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		default:
+			iNdEx = preIndex
+			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *MemoryStatistics) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	var err error
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		wire, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+		if err != nil {
+			return err
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: MemoryStatistics: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: MemoryStatistics: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Current", wireType)
+			}
+			m.Current = 0
+			m.Current, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 2:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Peak", wireType)
+			}
+			m.Peak = 0
+			m.Peak, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 3:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Limit", wireType)
+			}
+			m.Limit = 0
+			m.Limit, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 4:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Swap", wireType)
+			}
+			m.Swap = 0
+			m.Swap, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 5:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field SwapLimit", wireType)
+			}
+			m.SwapLimit = 0
+			m.SwapLimit, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 6:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field LowEvents", wireType)
+			}
+			m.LowEvents = 0
+			m.LowEvents, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 7:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field HighEvents", wireType)
+			}
+			m.HighEvents = 0
+			m.HighEvents, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field MaxEvents", wireType)
+			}
+			m.MaxEvents = 0
+			m.MaxEvents, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 9:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field OomEvents", wireType)
+			}
+			m.OomEvents = 0
+			m.OomEvents, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 10:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field OomKills", wireType)
+			}
+			m.OomKills = 0
+			m.OomKills, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 11:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Anon", wireType)
+			}
+			m.Anon = 0
+			m.Anon, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 12:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field File", wireType)
+			}
+			m.File = 0
+			m.File, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 13:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Kernel", wireType)
+			}
+			m.Kernel = 0
+			m.Kernel, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 14:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Shmem", wireType)
+			}
+			m.Shmem = 0
+			m.Shmem, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 15:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Sock", wireType)
+			}
+			m.Sock = 0
+			m.Sock, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 16:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Slab", wireType)
+			}
+			m.Slab = 0
+			m.Slab, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 17:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field FileMapped", wireType)
+			}
+			m.FileMapped = 0
+			m.FileMapped, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 18:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field FileDirty", wireType)
+			}
+			m.FileDirty = 0
+			m.FileDirty, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 19:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field FileWriteback", wireType)
+			}
+			m.FileWriteback = 0
+			m.FileWriteback, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 20:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ActiveAnon", wireType)
+			}
+			m.ActiveAnon = 0
+			m.ActiveAnon, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 21:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field InactiveAnon", wireType)
+			}
+			m.InactiveAnon = 0
+			m.InactiveAnon, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 22:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ActiveFile", wireType)
+			}
+			m.ActiveFile = 0
+			m.ActiveFile, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 23:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field InactiveFile", wireType)
+			}
+			m.InactiveFile = 0
+			m.InactiveFile, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 24:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Unevictable", wireType)
+			}
+			m.Unevictable = 0
+			m.Unevictable, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 25:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field PageFaults", wireType)
+			}
+			m.PageFaults = 0
+			m.PageFaults, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 26:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field MajorPageFaults", wireType)
+			}
+			m.MajorPageFaults = 0
+			m.MajorPageFaults, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		default:
+			iNdEx = preIndex
+			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *IOStatistics) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	var err error
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		wire, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+		if err != nil {
+			return err
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: IOStatistics: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: IOStatistics: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Major", wireType)
+			}
+			m.Major = 0
+			m.Major, iNdEx, err = protobuf_go_lite.DecodeVarintUint32(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 2:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Minor", wireType)
+			}
+			m.Minor = 0
+			m.Minor, iNdEx, err = protobuf_go_lite.DecodeVarintUint32(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 3:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ReadBytes", wireType)
+			}
+			m.ReadBytes = 0
+			m.ReadBytes, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 4:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field WrittenBytes", wireType)
+			}
+			m.WrittenBytes = 0
+			m.WrittenBytes, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 5:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field DiscardedBytes", wireType)
+			}
+			m.DiscardedBytes = 0
+			m.DiscardedBytes, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 6:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Reads", wireType)
+			}
+			m.Reads = 0
+			m.Reads, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 7:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Writes", wireType)
+			}
+			m.Writes = 0
+			m.Writes, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Discards", wireType)
+			}
+			m.Discards = 0
+			m.Discards, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		default:
+			iNdEx = preIndex
+			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *Pressure) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	var err error
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		wire, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+		if err != nil {
+			return err
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: Pressure: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: Pressure: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Some", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if m.Some == nil {
+				m.Some = &Stall{}
+			}
+			if err := m.Some.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		case 2:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Full", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if m.Full == nil {
+				m.Full = &Stall{}
+			}
+			if err := m.Full.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		default:
+			iNdEx = preIndex
+			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *Stall) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	var err error
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		wire, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+		if err != nil {
+			return err
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: Stall: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: Stall: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Total", wireType)
+			}
+			m.Total = 0
+			m.Total, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 2:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Avg10", wireType)
+			}
+			m.Avg10 = 0
+			m.Avg10, iNdEx, err = protobuf_go_lite.DecodeVarintUint32(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 3:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Avg60", wireType)
+			}
+			m.Avg60 = 0
+			m.Avg60, iNdEx, err = protobuf_go_lite.DecodeVarintUint32(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 4:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Avg300", wireType)
+			}
+			m.Avg300 = 0
+			m.Avg300, iNdEx, err = protobuf_go_lite.DecodeVarintUint32(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		default:
+			iNdEx = preIndex
+			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *HugetlbStatistics) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	var err error
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		wire, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+		if err != nil {
+			return err
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: HugetlbStatistics: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: HugetlbStatistics: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field PageSize", wireType)
+			}
+			var stringLen uint64
+			stringLen, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.PageSize = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 2:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Current", wireType)
+			}
+			m.Current = 0
+			m.Current, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 3:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Limit", wireType)
+			}
+			m.Limit = 0
+			m.Limit, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 4:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field MaxEvents", wireType)
+			}
+			m.MaxEvents = 0
+			m.MaxEvents, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		default:
+			iNdEx = preIndex
+			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *NetworkStatistics) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	var err error
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		wire, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+		if err != nil {
+			return err
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: NetworkStatistics: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: NetworkStatistics: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Name", wireType)
+			}
+			var stringLen uint64
+			stringLen, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Name = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 2:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ReceivedBytes", wireType)
+			}
+			m.ReceivedBytes = 0
+			m.ReceivedBytes, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 3:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ReceivedPackets", wireType)
+			}
+			m.ReceivedPackets = 0
+			m.ReceivedPackets, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 4:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ReceiveErrors", wireType)
+			}
+			m.ReceiveErrors = 0
+			m.ReceiveErrors, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 5:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ReceiveDrops", wireType)
+			}
+			m.ReceiveDrops = 0
+			m.ReceiveDrops, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 6:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field SentBytes", wireType)
+			}
+			m.SentBytes = 0
+			m.SentBytes, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 7:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field SentPackets", wireType)
+			}
+			m.SentPackets = 0
+			m.SentPackets, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field SendErrors", wireType)
+			}
+			m.SendErrors = 0
+			m.SendErrors, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 9:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field SendDrops", wireType)
+			}
+			m.SendDrops = 0
+			m.SendDrops, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		default:
+			iNdEx = preIndex
+			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *Checkpoint) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	var err error
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		wire, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+		if err != nil {
+			return err
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: Checkpoint: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: Checkpoint: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Id", wireType)
+			}
+			var stringLen uint64
+			stringLen, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Id = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
