@@ -29,7 +29,7 @@ build: deps $(BUILD)/bellhopd $(BUILD)/bellhop ## Build the agent and the host c
 .PHONY: $(BUILD)/bellhopd $(BUILD)/bellhop
 $(BUILD)/bellhopd: $(BUILD)/agent.mod
 	@echo "build  $@"
-	@$(GO) build -modfile=$(BUILD)/agent.mod -trimpath $(TAGS) $(AGENT_GCFLAGS) -ldflags '-s -w -linkmode external -extldflags "-static -no-pie -Wl,-z,norelro,-z,noseparate-code"' -o $@ ./cmd/bellhopd
+	@$(GO) build -modfile=$(BUILD)/agent.mod -trimpath $(TAGS) $(AGENT_GCFLAGS) -ldflags '-s -w -funcalign=16 -linkmode external -extldflags "-static -no-pie -Wl,-z,norelro,-z,noseparate-code"' -o $@ ./cmd/bellhopd
 # The agent's module file: see cmd/bellhopd/nosystemd/README.md.
 $(BUILD)/agent.mod: go.mod go.sum Makefile
 	@mkdir -p $(BUILD) && cp go.mod $@ && cp go.sum $(BUILD)/agent.sum
