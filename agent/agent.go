@@ -97,7 +97,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, errors.Join(fmt.Errorf("cannot start the nursery: %w", err), tree.Close(), waiter.Close())
 	}
 	runtime := container.NewRuntime(container.Config{
-		StateDir: filepath.Join(cfg.StateDir, "containers"), Cgroups: tree, Waiter: waiter, Logger: cfg.Logger,
+		StateDir: filepath.Join(cfg.StateDir, "containers"), Cgroups: tree, Waiter: waiter, Spawner: n, Logger: cfg.Logger,
 	})
 	runtimes, err := extruntime.New(extruntime.Config{
 		StateDir: filepath.Join(cfg.StateDir, "runtimes"), Cgroups: tree, Waiter: waiter, Logger: cfg.Logger, Exe: cfg.Exe,

@@ -17,6 +17,7 @@ import (
 	"github.com/bellhop-vm/bellhop/agent/relay"
 	"github.com/bellhop-vm/bellhop/agent/repeat"
 	"github.com/bellhop-vm/bellhop/agent/spawn"
+	"github.com/bellhop-vm/bellhop/agent/speccheck"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -118,6 +119,11 @@ func newMaking(a *Agent, req *pb.Create) (*making, error) {
 		}
 		if m.shares, err = a.shares(spec, what.Container.Share); err != nil {
 			return nil, err
+		}
+		if req.Runtime == "" {
+			if err := speccheck.Check(spec, sharedTypes(m.shares)...); err != nil {
+				return nil, err
+			}
 		}
 		m.request = &container.Request{ID: req.Id, Spec: spec, Size: req.Size}
 		cfg.IsContainer, cfg.Terminal = true, spec.Process.Terminal

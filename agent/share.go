@@ -34,6 +34,13 @@ func (a *Agent) shares(spec *specs.Spec, asked []*pb.Share) ([]share, error) {
 	return out, nil
 }
 
+func sharedTypes(shares []share) (out []specs.LinuxNamespaceType) {
+	for _, s := range shares {
+		out = append(out, s.namespace)
+	}
+	return out
+}
+
 // shared holds namespaces open while a container that joins them is made: whatever becomes of their owners meanwhile, no pid of theirs is used that may have passed on to a stranger.
 type shared []container.Share
 

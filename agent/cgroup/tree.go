@@ -37,6 +37,9 @@ func NewTree(root string) (*Tree, error) {
 	return &Tree{root: filepath.Clean("/" + root), notifier: n, used: make(map[string]struct{})}, nil
 }
 
+// Path gives the directory beneath which groups are made.
+func (t *Tree) Path() string { return filepath.Join(Mount, t.root) }
+
 // Close ends the tree's watches. Its groups stay as they are, and must not be used any more.
 func (t *Tree) Close() error { return t.notifier.close() }
 

@@ -4,12 +4,10 @@ package container
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,6 +20,7 @@ import (
 
 	"github.com/bellhop-vm/bellhop/agent/cgroup"
 	"github.com/bellhop-vm/bellhop/agent/failure"
+	"github.com/bellhop-vm/bellhop/agent/hook"
 	"github.com/bellhop-vm/bellhop/agent/pidfd"
 	"github.com/bellhop-vm/bellhop/agent/process"
 	"github.com/bellhop-vm/bellhop/agent/statistics"
@@ -33,12 +32,14 @@ const maxReport = 4096
 
 // Container is a container and the task of its first process.
 type Container struct {
-	id     string
-	spec   *specs.Spec
-	group  *cgroup.Group
-	log    *slog.Logger
-	notify func(process.Exit)
-	fifo   string // libcontainer's exec fifo
+	id      string
+	spec    *specs.Spec
+	group   *cgroup.Group
+	log     *slog.Logger
+	spawner hook.Spawner
+	notify  func(process.Exit)
+	fifo    string // libcontainer's exec fifo
+	seccomp []byte // the filter for execs
 
 	lc      *libcontainer.Container
 	pid     int
@@ -48,8 +49,6 @@ type Container struct {
 	stopOOM func()        // nil before the container is made
 	watched bool          // done will be closed
 	done    chan struct{} // closed when the first process is reaped and notify has returned
-
-	filter filter
 
 	mu   sync.Mutex
 	gone bool // reaped: the pidfd must not be used any more
@@ -76,18 +75,36 @@ func (c *Container) Start(ctx context.Context, size *pb.Size) (int, error) {
 		return 0, fmt.Errorf("cannot release the process: %w", err)
 	}
 	defer fifo.Close()
-	text, err := io.ReadAll(io.LimitReader(c.report, maxReport)) // ends with the execve, or with the process
-	_ = c.report.Close()
-	if err != nil {
-		return 0, fmt.Errorf("cannot read how the execve went: %w", err)
-	}
-	if len(text) > 0 {
-		return 0, reported(c.spec.Process.Args[0], strings.TrimSpace(string(text)))
+	if err := c.awaitExecve(); err != nil {
+		return 0, err
 	}
 	if n, _ := fifo.Read(make([]byte, 1)); n == 0 {
 		return 0, failure.New(errdefs.ErrFailedPrecondition, "the container's first process was killed before it started")
 	}
-	return c.pid, os.Remove(c.fifo)
+	if err := os.Remove(c.fifo); err != nil {
+		return 0, err
+	}
+	return c.pid, c.poststart(ctx)
+}
+
+// awaitExecve waits until init has run the container's startContainer hooks and has become the program.
+func (c *Container) awaitExecve() error {
+	var bound time.Duration
+	if h := c.spec.Hooks; h != nil {
+		bound = containerHooksBound(h.StartContainer)
+	}
+	stop := c.killAfter(bound)
+	text, err := io.ReadAll(io.LimitReader(c.report, maxReport)) // ends with the execve, or with the process
+	_ = c.report.Close()
+	switch {
+	case bound > 0 && !stop():
+		return failure.New(context.DeadlineExceeded, "the startContainer hooks took longer than %v", bound)
+	case err != nil:
+		return fmt.Errorf("cannot read how the execve went: %w", err)
+	case len(text) > 0:
+		return reported(c.spec.Process.Args[0], strings.TrimSpace(string(text)))
+	}
+	return nil
 }
 
 // ended is called by the waiter.
@@ -159,7 +176,7 @@ func (c *Container) Delete(ctx context.Context, _ bool) ([]*pb.Holder, error) {
 	return nil, c.group.Remove()
 }
 
-// destroy frees what libcontainer holds. The error of a poststop hook comes when all is removed, and changes nothing (runtime-spec, Lifecycle 13).
+// destroy frees what libcontainer holds, and runs the poststop hooks.
 func (c *Container) destroy() error {
 	if c.stopOOM != nil {
 		c.stopOOM()
@@ -172,12 +189,15 @@ func (c *Container) destroy() error {
 		_ = c.master.Close()
 	}
 	if c.lc != nil {
-		if err := c.lc.Destroy(); err != nil {
-			if _, serr := os.Stat(filepath.Dir(c.fifo)); !errors.Is(serr, os.ErrNotExist) {
-				return err
-			}
-			c.log.Warn("a poststop hook failed", "container", c.id, "err", err)
+		state, err := c.lc.OCIState()
+		if err != nil {
+			return fmt.Errorf("cannot tell the container's state: %w", err)
 		}
+		if err := c.lc.Destroy(); err != nil {
+			return err
+		}
+		c.lc = nil
+		c.poststop(state)
 	}
 	if c.pidfd != nil {
 		_ = c.pidfd.Close()

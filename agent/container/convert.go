@@ -3,10 +3,11 @@
 package container
 
 import (
-	"time"
+	"slices"
 
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/opencontainers/runc/libcontainer/configs/validate"
 	"github.com/opencontainers/runc/libcontainer/specconv"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -14,35 +15,32 @@ import (
 	"github.com/bellhop-vm/bellhop/agent/rlimit"
 )
 
-// newConfig makes libcontainer's configuration. The cgroup is relative to the mount of the hierarchy and absolute.
-func newConfig(id, cgroup string, spec *specs.Spec) (*configs.Config, error) {
-	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: id, Spec: spec})
+// newConfig makes libcontainer's configuration, all but the path of the cgroup.
+func (r *Runtime) newConfig(id string, spec *specs.Spec) (*configs.Config, error) {
+	plain := *spec
+	plain.Mounts = withoutDefaults(spec.Mounts)
+	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: id, Spec: &plain})
 	if err != nil {
 		return nil, failure.Field("spec", "%v", err)
 	}
-	cfg.Cgroups.Name, cfg.Cgroups.Parent, cfg.Cgroups.Path = "", "", cgroup
-	boundHooks(cfg.Hooks)
+	cfg.Cgroups.Name, cfg.Cgroups.Parent, cfg.Cgroups.Path = "", "", ""
+	r.setHooks(cfg, spec.Hooks)
 	if cfg.OomScoreAdj == nil { // the agent's own must not be inherited
 		cfg.OomScoreAdj = new(int)
+	}
+	if err := validate.Validate(cfg); err != nil {
+		return nil, failure.Field("spec", "%v", err)
 	}
 	return cfg, nil
 }
 
-// hookBound is the timeout of a hook whose spec sets none: libcontainer waits for hooks and cannot be interrupted, so one that hangs would keep the id, and the end
-// of the agent, for ever.
-const hookBound = time.Minute
-
-func boundHooks(hooks configs.Hooks) {
-	for _, list := range hooks {
-		for i, h := range list {
-			if c, ok := h.(configs.CommandHook); ok && c.Timeout == nil {
-				bounded := *c.Command
-				bound := hookBound
-				bounded.Timeout = &bound
-				list[i] = configs.NewCommandHook(&bounded)
-			}
-		}
+// withoutDefaults leaves out the mount option "defaults", which says nothing, and which libcontainer would give to the file system.
+func withoutDefaults(mounts []specs.Mount) []specs.Mount {
+	out := slices.Clone(mounts)
+	for i, m := range out {
+		out[i].Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "defaults" })
 	}
+	return out
 }
 
 // newProcess makes libcontainer's form of the spec's process. Its stdio is not set.
@@ -64,8 +62,9 @@ func newProcess(p *specs.Process) (*libcontainer.Process, error) {
 	for _, g := range p.User.AdditionalGids {
 		lp.AdditionalGroups = append(lp.AdditionalGroups, int(g))
 	}
+	lp.Capabilities = new(configs.Capabilities) // none where the spec names none: without this, it would be all of the agent's
 	if c := p.Capabilities; c != nil {
-		lp.Capabilities = &configs.Capabilities{
+		*lp.Capabilities = configs.Capabilities{
 			Bounding: c.Bounding, Effective: c.Effective, Inheritable: c.Inheritable, Permitted: c.Permitted, Ambient: c.Ambient,
 		}
 	}

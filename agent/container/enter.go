@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/bellhop-vm/bellhop/agent/failure"
-	"github.com/bellhop-vm/bellhop/agent/nursery"
 	"github.com/bellhop-vm/bellhop/agent/rootfs"
 )
 
@@ -98,18 +96,8 @@ func (c *Container) OOMKills() uint64 { return c.group.OOMKills() }
 // PIDs lists the container's processes.
 func (c *Container) PIDs() ([]int, error) { return c.group.PIDs() }
 
-// filter is the seccomp filter for execs, made when the first asks for it.
-type filter struct {
-	once  sync.Once
-	bytes []byte
-	err   error
-}
-
 // Seccomp gives the spec's filter in the kernel's form; nil if it has none.
-func (c *Container) Seccomp() ([]byte, error) {
-	c.filter.once.Do(func() { c.filter.bytes, c.filter.err = nursery.Seccomp(c.spec.Linux.Seccomp) })
-	return c.filter.bytes, c.filter.err
-}
+func (c *Container) Seccomp() []byte { return c.seccomp }
 
 // ID gives the container's id.
 func (c *Container) ID() string { return c.id }

@@ -59,6 +59,9 @@ func execError(program string, err error) error {
 // reported reads what Init's os.Stderr was told of a failed execve. It is the text of this same binary, so its end is the text of an errno that this
 // process knows.
 func reported(program, text string) error {
+	if !strings.HasPrefix(text, "exec ") { // a startContainer hook's failure, which may end in anything
+		return failure.New(errdefs.ErrUnknown, "%s", text)
+	}
 	for _, errno := range []syscall.Errno{
 		unix.ENOENT, unix.EACCES, unix.ENOEXEC, unix.EPERM, unix.ENOTDIR, unix.ELOOP, unix.EISDIR, unix.ETXTBSY, unix.E2BIG, unix.ENOMEM,
 		unix.EINVAL, unix.EIO, unix.ELIBBAD, unix.ENAMETOOLONG, unix.EAGAIN,

@@ -9,17 +9,23 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	_ "github.com/opencontainers/cgroups/devices" // device rules fail without it
 	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 
 	"github.com/bellhop-vm/bellhop/agent/cgroup"
 	"github.com/bellhop-vm/bellhop/agent/failure"
+	"github.com/bellhop-vm/bellhop/agent/hook"
 	"github.com/bellhop-vm/bellhop/agent/pidfd"
 	"github.com/bellhop-vm/bellhop/agent/process"
 	"github.com/bellhop-vm/bellhop/agent/rootfs"
+	"github.com/bellhop-vm/bellhop/agent/speccheck"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -28,17 +34,21 @@ type Config struct {
 	StateDir string        // libcontainer's state, one directory for each container; made if missing
 	Cgroups  *cgroup.Tree  // where containers live
 	Waiter   *pidfd.Waiter // reaps their first processes; outlives the Runtime
+	Spawner  hook.Spawner  // starts hooks; outlives the Runtime
 	Logger   *slog.Logger  // required
 }
 
 // Runtime makes containers.
 type Runtime struct {
-	cfg Config
+	cfg     Config
+	filters filters
 }
 
-// NewRuntime makes a Runtime. Libcontainer's own log is turned down to errors: what it has to say comes back as errors, and the rest would reach the guest's console.
+// NewRuntime makes a Runtime. It sets two things of libraries for the whole program. Libcontainer's own log is turned down to errors: what it has to say comes back as errors, and the rest would reach
+// the guest's console. And the netlink sockets with which it moves interfaces are those of rtnetlink(7) only: it asks for every family, of which a guest's kernel need not have them all.
 func NewRuntime(cfg Config) *Runtime {
 	logrus.SetLevel(logrus.ErrorLevel)
+	nl.SupportedNlFamilies = []int{unix.NETLINK_ROUTE}
 	return &Runtime{cfg: cfg}
 }
 
@@ -55,22 +65,44 @@ type Request struct {
 // Create makes the container, whose first process then waits to be released by Start. If it fails, nothing is left. Libcontainer cannot be interrupted: the
 // context is looked at before and after.
 func (r *Runtime) Create(ctx context.Context, req *Request) (_ *Container, err error) {
-	if err := ResolveUser(req.Spec); err != nil {
+	cfg, lp, err := r.convert(req)
+	if err != nil {
+		return nil, err
+	}
+	filter, err := r.filters.get(req.Spec.Linux.Seccomp) // it is of no use before the first exec, but says now what cannot be had
+	if err != nil {
 		return nil, err
 	}
 	group, err := r.cfg.Cgroups.Make(req.CgroupName())
 	if err != nil {
 		return nil, err
 	}
+	cfg.Cgroups.Path = group.Rel() // relative to the mount of the hierarchy, and absolute
 	c := &Container{
-		id: req.ID, spec: req.Spec, group: group, log: r.cfg.Logger, notify: req.Exited,
-		fifo: filepath.Join(r.cfg.StateDir, req.ID, "exec.fifo"), done: make(chan struct{}),
+		id: req.ID, spec: req.Spec, group: group, log: r.cfg.Logger, spawner: r.cfg.Spawner, notify: req.Exited,
+		fifo: filepath.Join(r.cfg.StateDir, req.ID, "exec.fifo"), seccomp: filter, done: make(chan struct{}),
 	}
-	if err := r.create(ctx, c, req); err != nil {
+	if err := r.create(ctx, c, req, cfg, lp); err != nil {
 		c.undo()
 		return nil, err
 	}
 	return c, nil
+}
+
+// convert checks the spec against the guest, and makes libcontainer's form of it.
+func (r *Runtime) convert(req *Request) (*configs.Config, *libcontainer.Process, error) {
+	if err := ResolveUser(req.Spec); err != nil {
+		return nil, nil, err
+	}
+	if err := speccheck.Kernel(req.Spec, r.cfg.Cgroups.Path()); err != nil {
+		return nil, nil, err
+	}
+	cfg, err := r.newConfig(req.ID, req.Spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	lp, err := newProcess(req.Spec.Process)
+	return cfg, lp, err
 }
 
 // CgroupName is the spec's path, beneath the agent's root also where it is absolute, or the id.
@@ -101,16 +133,8 @@ func ResolveUser(spec *specs.Spec) error {
 	return nil
 }
 
-func (r *Runtime) create(ctx context.Context, c *Container, req *Request) error {
-	cfg, err := newConfig(req.ID, c.group.Rel(), req.Spec)
-	if err != nil {
-		return err
-	}
+func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *configs.Config, lp *libcontainer.Process) error {
 	refusal := watchProgram(cfg, req.Spec.Process)
-	lp, err := newProcess(req.Spec.Process)
-	if err != nil {
-		return err
-	}
 	files, err := newInitFiles(lp, cfg, req)
 	if err != nil {
 		return err
@@ -122,7 +146,7 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request) error 
 	if c.lc, err = libcontainer.Create(r.cfg.StateDir, req.ID, cfg); err != nil {
 		return fmt.Errorf("libcontainer: %w", err)
 	}
-	if err := c.lc.Start(lp); err != nil {
+	if err := c.startInit(lp); err != nil {
 		if *refusal != nil {
 			return *refusal
 		}
@@ -139,6 +163,17 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request) error 
 		}
 	}
 	return ctx.Err()
+}
+
+// createBound is what making a container may take beside its hooks.
+const createBound = 20 * time.Second
+
+// startInit makes the container, with its first process waiting in it.
+func (c *Container) startInit(lp *libcontainer.Process) error {
+	if h := c.spec.Hooks; h != nil && len(h.CreateContainer) > 0 {
+		defer c.killAfter(createBound + containerHooksBound(h.CreateContainer))()
+	}
+	return c.lc.Start(lp)
 }
 
 // watch opens the pidfd of the first process and waits for its end. The process is this one's child, so its pid is its own until it is reaped.

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/bellhop-vm/bellhop/agent/capture"
 	"github.com/bellhop-vm/bellhop/agent/failure"
 	"github.com/bellhop-vm/bellhop/agent/rootfs"
 )
@@ -42,12 +43,12 @@ func (p *program) run(ctx context.Context, args ...string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	out, err := newCapture()
+	out, err := capture.New()
 	if err != nil {
 		return err
 	}
-	err = p.runWith(ctx, p.argv(dir, args...), out.write)
-	return failure.Step(p.explain(err, dir, out.finish()), "runtime %s", args[0])
+	err = p.runWith(ctx, p.argv(dir, args...), out.Write)
+	return failure.Step(p.explain(err, dir, out.Finish()), "runtime %s", args[0])
 }
 
 func (p *program) runWith(ctx context.Context, argv []string, out *os.File) error {
@@ -77,14 +78,14 @@ func (p *program) leave(ctx context.Context, c *leaving) (w *ward, master *os.Fi
 	pidFile, tty := filepath.Join(c.dir, "pid"), filepath.Join(c.dir, "tty")
 	args := append(c.before, "--pid-file", pidFile)
 	var socket *console
-	var out *capture
+	var out *capture.Capture
 	if c.terminal {
 		if socket, err = newConsole(tty); err != nil {
 			return nil, nil, err
 		}
 		defer socket.close()
 		args = append(args, "--console-socket", tty)
-		if out, err = newCapture(); err != nil {
+		if out, err = capture.New(); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -96,20 +97,20 @@ func (p *program) leave(ctx context.Context, c *leaving) (w *ward, master *os.Fi
 	}
 	var text []byte
 	if out != nil {
-		text = out.finish()
+		text = out.Finish()
 	}
 	return w, master, p.explain(err, c.dir, text)
 }
 
 // leaveWith runs the command's keeper. out takes what the runtime says where there is no stdio.
-func (p *program) leaveWith(ctx context.Context, argv []string, pidFile string, stdio [3]*os.File, out *capture) (*ward, error) {
+func (p *program) leaveWith(ctx context.Context, argv []string, pidFile string, stdio [3]*os.File, out *capture.Capture) (*ward, error) {
 	if out != nil {
 		null, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
 		if err != nil {
 			return nil, err
 		}
 		defer null.Close()
-		stdio = [3]*os.File{null, out.write, out.write}
+		stdio = [3]*os.File{null, out.Write, out.Write}
 	}
 	k, err := p.runtimes.launch(argv, pidFile, stdio)
 	if err != nil {
@@ -175,12 +176,12 @@ const selfTestBound = 5 * time.Second
 func (p *program) selfTest() string {
 	ctx, cancel := context.WithTimeout(context.Background(), selfTestBound)
 	defer cancel()
-	out, err := newCapture()
+	out, err := capture.New()
 	if err != nil {
 		return ""
 	}
-	err = p.runWith(ctx, []string{p.path, "--version"}, out.write)
-	if text := lastError(out.finish()); err != nil && text != "" {
+	err = p.runWith(ctx, []string{p.path, "--version"}, out.Write)
+	if text := lastError(out.Finish()); err != nil && text != "" {
 		return text
 	}
 	return ""

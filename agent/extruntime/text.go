@@ -9,14 +9,13 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 	"unicode"
 
 	"golang.org/x/sys/unix"
 )
 
 const (
-	maxLog     = 16 << 10 // of a runtime's log, at its end, and of what it writes; in bytes
+	maxLog     = 16 << 10 // of a runtime's log, at its end, in bytes
 	maxMessage = 1024     // of what is quoted in an error, in bytes
 )
 
@@ -76,39 +75,4 @@ func readTail(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
 	return io.ReadAll(io.NewSectionReader(f, max(0, st.Size()-maxLog), maxLog))
-}
-
-// capture takes what a command writes and keeps its beginning.
-type capture struct {
-	read, write *os.File
-	done        chan struct{} // closed when text is complete
-	text        []byte
-}
-
-func newCapture() (*capture, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("cannot make pipe: %w", err)
-	}
-	c := &capture{read: r, write: w, done: make(chan struct{})}
-	go c.run()
-	return c, nil
-}
-
-func (c *capture) run() {
-	defer close(c.done)
-	c.text, _ = io.ReadAll(io.LimitReader(c.read, maxLog))
-	_, _ = io.Copy(io.Discard, c.read)
-}
-
-// captureBound bounds the wait for a command's output after its end: what it left may hold the pipe open.
-const captureBound = time.Second
-
-// finish joins the capture when the command has ended, and gives its text.
-func (c *capture) finish() []byte {
-	_ = c.write.Close()
-	_ = c.read.SetReadDeadline(time.Now().Add(captureBound))
-	<-c.done
-	_ = c.read.Close()
-	return c.text
 }

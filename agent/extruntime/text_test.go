@@ -3,7 +3,6 @@
 package extruntime
 
 import (
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,33 +75,5 @@ func TestReadTail(t *testing.T) {
 		if b, err := readTail(path); err == nil {
 			t.Errorf("readTail(%s) = %q; want an error", filepath.Base(path), b)
 		}
-	}
-}
-
-// TestCapture captures more than is kept, and what a process that lives on holds open.
-func TestCapture(t *testing.T) {
-	c, err := newCapture()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(c.write, strings.Repeat("z", 10*maxLog)); err != nil {
-		t.Fatal(err)
-	}
-	if got := len(c.finish()); got != maxLog {
-		t.Errorf("captured %d bytes; want %d", got, maxLog)
-	}
-	if c, err = newCapture(); err != nil {
-		t.Fatal(err)
-	}
-	held, err := unix.Dup(int(c.write.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(held)
-	if _, err := io.WriteString(c.write, "said"); err != nil {
-		t.Fatal(err)
-	}
-	if got := string(c.finish()); got != "said" {
-		t.Errorf("captured %q; want what was said", got)
 	}
 }

@@ -155,7 +155,7 @@ func check(r *Request) error {
 	case r.Umask != nil && *r.Umask > 0o777:
 		return fmt.Errorf("%w: umask %#o", ErrInvalid, *r.Umask)
 	}
-	for _, list := range [][]string{r.Args, r.Env, {r.Cwd, r.AppArmor, r.SELinux, r.Keyring}} {
+	for _, list := range [][]string{r.Args, r.Env, {r.Program, r.Cwd, r.AppArmor, r.SELinux, r.Keyring}} {
 		for _, s := range list {
 			if strings.IndexByte(s, 0) >= 0 {
 				return fmt.Errorf("%w: %q contains a NUL", ErrInvalid, s)

@@ -9,6 +9,9 @@ const defaultPath = "/bin:/usr/bin"
 
 // candidates are the paths to try to execute, in their order: at least one. Entries of PATH that are not absolute are left out, since they would mean the working directory.
 func candidates(r *Request) []string {
+	if r.Program != "" {
+		return []string{r.Program}
+	}
 	name := r.Args[0]
 	if name == "" || strings.Contains(name, "/") {
 		return []string{name}

@@ -18,9 +18,10 @@ type Request struct {
 	Terminal bool // all three are a new terminal of the container's devpts; its master is Child.Master
 	Size     Size // of the terminal; zero: not set
 
-	Args []string // at least one; Args[0] is looked up in the PATH of Env when it contains no slash
-	Env  []string // "NAME=value", used as it is; nothing is added
-	Cwd  string   // absolute, in the container; created (mode 0755, owner root) if missing. Empty: the root
+	Program string   // path of the program; empty: Args[0], looked up in the PATH of Env when it contains no slash
+	Args    []string // at least one
+	Env     []string // "NAME=value", used as it is; nothing is added
+	Cwd     string   // absolute, in the container; created (mode 0755, owner root) if missing. Empty: the root
 
 	UID, GID uint32   // in the container's user namespace
 	Groups   []uint32 // the supplementary groups; there are no others

@@ -15,7 +15,8 @@ import (
 )
 
 // Seccomp compiles a filter for Request.Seccomp, with the meaning that libcontainer gives it: system calls newer than the newest one that the filter names fail with ENOSYS, unless it
-// allows by default. A nil spec has no filter. What cannot be had (notify actions) is refused, names of system calls that libseccomp does not know are left out.
+// allows by default. A nil spec has no filter. What cannot be had (notify actions) is refused. A rule for a system call that libseccomp does not know is left out, or refused where the call
+// would pass without it.
 func Seccomp(spec *specs.LinuxSeccomp) ([]byte, error) {
 	config, err := specconv.SetupSeccomp(spec)
 	if err != nil {
@@ -137,9 +138,15 @@ func addRule(f *libseccomp.ScmpFilter, call *configs.Syscall, standard libseccom
 	if err != nil {
 		return err
 	}
+	if do == standard {
+		return nil
+	}
 	number, err := libseccomp.GetSyscallFromName(call.Name)
-	if err != nil || do == standard {
-		return nil // it does not exist, or needs no rule
+	if err != nil {
+		if passes(standard) && !passes(do) {
+			return fmt.Errorf("not known to libseccomp, so that it would pass")
+		}
+		return nil
 	}
 	if len(call.Args) == 0 {
 		return f.AddRule(number, do)
@@ -159,6 +166,9 @@ func addRule(f *libseccomp.ScmpFilter, call *configs.Syscall, standard libseccom
 	}
 	return nil
 }
+
+// passes says whether an action lets the system call happen.
+func passes(a libseccomp.ScmpAction) bool { return a == libseccomp.ActAllow || a == libseccomp.ActLog }
 
 // conditions also says whether an argument occurs repeatedly.
 func conditions(args []*configs.Arg) (list []libseccomp.ScmpCondition, repeated bool, err error) {

@@ -26,7 +26,8 @@ func TestSeccompSpecs(t *testing.T) {
 	}{
 		{"allow all", &specs.LinuxSeccomp{DefaultAction: specs.ActAllow}, ""},
 		{"deny some", deny("mkdir", "mkdirat"), ""},
-		{"unknown call", deny("no_such_call", "mkdir"), ""},
+		{"unknown call that would pass", deny("mkdir", "no_such_call"), "no_such_call"},
+		{"unknown call that fails anyway", &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{{Names: []string{"no_such_call"}, Action: specs.ActAllow}}}, ""},
 		{"flags", &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Flags: []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"}}, ""},
 		{"unknown flag", &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Flags: []specs.LinuxSeccompFlag{"X"}}, "X"},
 		{"unknown action", &specs.LinuxSeccomp{DefaultAction: "X"}, "X"},

@@ -217,12 +217,10 @@ func fillContainer(req *nursery.Request, p *pb.Process, c *container.Container) 
 		}
 		req.Personality = &domain
 	}
-	if !p.InheritSeccomp {
-		return nil
+	if p.InheritSeccomp {
+		req.Seccomp = c.Seccomp()
 	}
-	var err error
-	req.Seccomp, err = c.Seccomp()
-	return err
+	return nil
 }
 
 // perLinux32 is PER_LINUX32 of personality(2).

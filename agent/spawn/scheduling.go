@@ -13,8 +13,8 @@ import (
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
-// fillScheduling sets scheduler, IO priority and CPU affinity.
-func fillScheduling(req *nursery.Request, p *pb.Process, _ *container.Container) error {
+// fillScheduling sets scheduler, IO priority and CPU affinity: that of the request, else the one that the container's spec has for execs.
+func fillScheduling(req *nursery.Request, p *pb.Process, c *container.Container) error {
 	var err error
 	if s := p.Scheduler; s != nil {
 		if req.Scheduler, err = configs.ToSchedAttr(scheduler(s)); err != nil {
@@ -26,8 +26,12 @@ func fillScheduling(req *nursery.Request, p *pb.Process, _ *container.Container)
 			return err
 		}
 	}
-	if p.CpuAffinity != nil {
+	switch {
+	case p.CpuAffinity != nil:
 		req.Affinity, err = affinity(p.CpuAffinity)
+	case c != nil && c.Spec().Process.ExecCPUAffinity != nil:
+		a := c.Spec().Process.ExecCPUAffinity
+		req.Affinity, err = affinity(&pb.CPUAffinity{Initial: a.Initial, Final: a.Final})
 	}
 	return err
 }

@@ -1,0 +1,106 @@
+//go:build linux
+
+package container
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/bellhop-vm/bellhop/agent/failure"
+	"github.com/bellhop-vm/bellhop/agent/hook"
+)
+
+// hookGrace is what a hook may take beyond its timeout where libcontainer's init runs it.
+const hookGrace = time.Second
+
+// setHooks makes libcontainer call the hooks before the start: those of the agent's namespaces through the nursery, those of the container's, which libcontainer's init runs, with a
+// timeout each. The hooks after the start are the Container's own to run: libcontainer would call poststart before the program runs, and stop at the first poststop that fails.
+func (r *Runtime) setHooks(cfg *configs.Config, hooks *specs.Hooks) {
+	made := cfg.Hooks
+	cfg.Hooks = configs.Hooks{}
+	if hooks == nil {
+		return
+	}
+	cfg.Hooks[configs.CreateContainer] = boundHooks(made[configs.CreateContainer], hooks.CreateContainer)
+	cfg.Hooks[configs.StartContainer] = boundHooks(made[configs.StartContainer], hooks.StartContainer)
+	//lint:ignore SA1019 deprecated, and supported
+	cfg.Hooks[configs.Prestart] = r.runtimeHooks(hooks.Prestart)
+	cfg.Hooks[configs.CreateRuntime] = r.runtimeHooks(hooks.CreateRuntime)
+}
+
+func (r *Runtime) runtimeHooks(list []specs.Hook) (out configs.HookList) {
+	for _, h := range list {
+		out = append(out, configs.NewFunctionHook(func(s *specs.State) error { return hook.Run(context.Background(), r.cfg.Spawner, h, s) }))
+	}
+	return out
+}
+
+// boundHooks gives a timeout to every hook.
+func boundHooks(list configs.HookList, spec []specs.Hook) (out configs.HookList) {
+	for i, h := range list {
+		bounded := *h.(configs.CommandHook).Command
+		bound := hook.Timeout(spec[i])
+		bounded.Timeout = &bound
+		out = append(out, configs.NewCommandHook(&bounded))
+	}
+	return out
+}
+
+// containerHooksBound is how long the hooks of one kind may take that libcontainer's init runs; 0 without hooks. It kills a hook whose time is up, and then waits for whoever
+// holds the hook's output, for ever if that one likes.
+func containerHooksBound(list []specs.Hook) time.Duration {
+	var sum time.Duration
+	for _, h := range list {
+		sum += hook.Timeout(h) + hookGrace
+	}
+	return sum
+}
+
+// poststart runs the hooks that belong between the program's start and the answer to it. One that fails stops the container (runtime-spec, Lifecycle 9).
+func (c *Container) poststart(ctx context.Context) error {
+	if c.spec.Hooks == nil || len(c.spec.Hooks.Poststart) == 0 {
+		return nil
+	}
+	state, err := c.lc.OCIState()
+	if err != nil {
+		return fmt.Errorf("cannot tell the container's state: %w", err)
+	}
+	for _, h := range c.spec.Hooks.Poststart {
+		if err := hook.Run(ctx, c.spawner, h, state); err != nil {
+			if kerr := c.group.Kill(); kerr != nil {
+				c.log.Error("cannot stop a container whose poststart hook failed", "container", c.id, "err", kerr)
+			}
+			return failure.Step(err, "poststart")
+		}
+	}
+	return nil
+}
+
+// poststop runs the hooks after the container's end. Their errors change nothing (runtime-spec, Lifecycle 13).
+func (c *Container) poststop(state *specs.State) {
+	if c.spec.Hooks == nil {
+		return
+	}
+	state.Status, state.Pid = specs.StateStopped, 0
+	for _, h := range c.spec.Hooks.Poststop {
+		if err := hook.Run(context.Background(), c.spawner, h, state); err != nil {
+			c.log.Warn("a poststop hook failed", "container", c.id, "err", err)
+		}
+	}
+}
+
+// killAfter ends the container if its hooks take longer than the bound; 0 is none. Stop must follow, and says whether the bound still held.
+func (c *Container) killAfter(bound time.Duration) (stop func() bool) {
+	if bound == 0 {
+		return func() bool { return true }
+	}
+	return time.AfterFunc(bound, func() {
+		if err := c.group.Kill(); err != nil {
+			c.log.Error("cannot kill a container whose hooks take too long", "container", c.id, "err", err)
+		}
+	}).Stop
+}
