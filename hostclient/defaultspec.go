@@ -7,9 +7,10 @@ import (
 )
 
 // DefaultSpec gives a spec for a container with the given root, an absolute path in the guest, that runs args: the capabilities, mounts and hidden paths that
-// Docker gives its containers, namespaces of its own for everything but users, and no network but loopback. It has no seccomp profile. The caller may change
+// Docker gives its containers, namespaces of its own for everything but users, no network but loopback, and the filter of [DefaultSeccomp]. The caller may change
 // everything in it.
 func DefaultSpec(rootfs string, args ...string) *specs.Spec {
+	capabilities := defaultCapabilities()
 	return &specs.Spec{
 		Version:  specs.Version,
 		Hostname: "bellhop",
@@ -18,7 +19,7 @@ func DefaultSpec(rootfs string, args ...string) *specs.Spec {
 			Args:            args,
 			Env:             []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 			Cwd:             "/",
-			Capabilities:    defaultCapabilities(),
+			Capabilities:    capabilities,
 			Rlimits:         []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 1024, Hard: 1 << 20}},
 			NoNewPrivileges: true,
 		},
@@ -27,6 +28,7 @@ func DefaultSpec(rootfs string, args ...string) *specs.Spec {
 			Namespaces:    defaultNamespaces(),
 			MaskedPaths:   defaultMaskedPaths(),
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+			Seccomp:       DefaultSeccomp(capabilities.Bounding),
 			Resources:     &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}},
 		},
 	}

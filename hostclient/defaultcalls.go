@@ -1,0 +1,63 @@
+package hostclient
+
+// The system calls that every container may make, by what they are for. The agent leaves out names that its libseccomp does not know.
+const (
+	callsForFiles = `
+		access cachestat chdir chmod chown close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2 fadvise64 fallocate fchdir fchmod fchmodat
+		fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock fremovexattr fsetxattr fstat fstatfs fsync ftruncate futimesat getcwd getdents getdents64
+		getxattr ioctl lchown lgetxattr link linkat listxattr llistxattr lremovexattr lseek lsetxattr lstat mkdir mkdirat mknod mknodat name_to_handle_at newfstatat
+		open openat openat2 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv removexattr rename renameat renameat2
+		rmdir sendfile setxattr splice stat statfs statx symlink symlinkat sync sync_file_range syncfs tee truncate umask unlink unlinkat utime utimensat utimes
+		vmsplice write writev
+		fanotify_mark inotify_add_watch inotify_init inotify_init1 inotify_rm_watch
+		io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit`
+
+	callsForMemory = `
+		brk madvise map_shadow_stack membarrier memfd_create memfd_secret mincore mlock mlock2 mlockall mmap mprotect mremap msync munlock munlockall munmap pkey_alloc
+		pkey_free pkey_mprotect remap_file_pages
+		mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd semctl semget semop semtimedop shmat shmctl shmdt shmget`
+
+	callsForProcesses = `
+		capget capset execve execveat exit exit_group fork futex futex_requeue futex_wait futex_waitv futex_wake get_robust_list get_thread_area getcpu getegid geteuid
+		getgid getgroups getpgid getpgrp getpid getppid getpriority getrandom getresgid getresuid getrlimit getrusage getsid gettid getuid ioprio_get ioprio_set
+		landlock_add_rule landlock_create_ruleset landlock_restrict_self pidfd_open pidfd_send_signal prctl prlimit64 process_mrelease process_vm_readv process_vm_writev
+		ptrace restart_syscall rseq sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval
+		sched_setaffinity sched_setattr sched_setparam sched_setscheduler sched_yield seccomp set_robust_list set_thread_area set_tid_address setfsgid setfsuid setgid
+		setgroups setpgid setpriority setregid setresgid setresuid setreuid setrlimit setsid setuid sysinfo times uname vfork wait4 waitid`
+
+	callsForSignals = `
+		kill pause rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sigaltstack signalfd signalfd4
+		tgkill tkill`
+
+	callsForTime = `
+		adjtimex alarm clock_adjtime clock_getres clock_gettime clock_nanosleep getitimer gettimeofday nanosleep setitimer time timer_create timer_delete
+		timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime timerfd_settime`
+
+	callsForNetwork = `
+		accept accept4 bind connect getpeername getsockname getsockopt listen recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto setsockopt shutdown socketpair`
+
+	callsForPolling = `
+		epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2 poll ppoll pselect6 select`
+
+	callsOfMachines = `arch_prctl modify_ldt riscv_flush_icache riscv_hwprobe`
+)
+
+// callsOfCapabilities are those that are let through where a container may have the capability, capabilities(7).
+var callsOfCapabilities = map[string]string{
+	"CAP_BPF":             `bpf`,
+	"CAP_DAC_READ_SEARCH": `open_by_handle_at`,
+	"CAP_PERFMON":         `perf_event_open`,
+	"CAP_SYS_ADMIN": `
+		bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr move_mount open_tree perf_event_open quotactl quotactl_fd
+		setdomainname sethostname setns syslog umount2 unshare`,
+	"CAP_SYS_BOOT":       `reboot`,
+	"CAP_SYS_CHROOT":     `chroot`,
+	"CAP_SYS_MODULE":     `delete_module finit_module init_module`,
+	"CAP_SYS_NICE":       `get_mempolicy mbind set_mempolicy set_mempolicy_home_node`,
+	"CAP_SYS_PACCT":      `acct`,
+	"CAP_SYS_PTRACE":     `kcmp pidfd_getfd process_madvise`,
+	"CAP_SYS_RAWIO":      `ioperm iopl`,
+	"CAP_SYS_TIME":       `clock_settime settimeofday`,
+	"CAP_SYS_TTY_CONFIG": `vhangup`,
+	"CAP_SYSLOG":         `syslog`,
+}
