@@ -14,10 +14,17 @@ func TestFailureCases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if found := checkNamedTests(t, string(page)); found < 50 {
+		t.Errorf("the page names %d tests; want the many that it has", found)
+	}
+}
+
+// checkNamedTests checks that the tests that a page names, as in "vmtest `TestProcesses/Kill`", exist in the package that it names, and counts them.
+func checkNamedTests(t *testing.T, page string) (found int) {
+	t.Helper()
 	named := regexp.MustCompile("(?:([a-z0-9/]+) )?`(Test\\w+)((?:/\\w+)?)`")
 	sources := map[string]string{}
-	found := 0
-	for line := range strings.Lines(string(page)) {
+	for line := range strings.Lines(page) {
 		pkg := "" // the last one named in the row holds
 		for _, m := range named.FindAllStringSubmatch(line, -1) {
 			if m[1] != "" {
@@ -35,9 +42,7 @@ func TestFailureCases(t *testing.T) {
 			}
 		}
 	}
-	if found < 50 {
-		t.Errorf("the page names %d tests; want the many that it has", found)
-	}
+	return found
 }
 
 // testSources gives all test files of a package.
