@@ -414,7 +414,7 @@ func TestGuestExec(t *testing.T) {
 	})
 	t.Run("survivors", func(t *testing.T) {
 		s := g.outputs()
-		g.must(createReq(g.exec("x", "c", s, "sh", "-c", "sleep 500 & echo up; wait")))
+		g.must(createReq(g.exec("x", "c", s, "sh", "-c", `sleep 500 & until read name </proc/$!/comm && [ $name = sleep ]; do :; done; echo up; wait`)))
 		g.must(startReq("x"))
 		waitFor(t, "the process's output", func() bool { out, _ := s.output(pb.Stream_STREAM_STDOUT); return out == "up\n" })
 		d := g.must(deleteReq("x", true)).GetDeleted()
