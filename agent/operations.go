@@ -48,6 +48,8 @@ func (a *Agent) Handle(ctx context.Context, call *control.Call) (*pb.Response, e
 		return a.pause(ctx, call, op.Pause)
 	case *pb.Request_Resume:
 		return a.resume(ctx, call, op.Resume)
+	case *pb.Request_Update:
+		return a.update(ctx, op.Update)
 	case *pb.Request_Statistics:
 		return a.statistics(ctx, call, op.Statistics)
 	case *pb.Request_Checkpoint:

@@ -126,6 +126,7 @@ func (t *fakeTask) Delete(context.Context, bool) ([]*pb.Holder, error) {
 
 func (t *fakeTask) Pause(context.Context) error  { return nil }
 func (t *fakeTask) Resume(context.Context) error { return nil }
+func (t *fakeTask) Update([]byte) error          { return nil }
 
 func (t *fakeTask) Statistics(*statistics.Reader) (*pb.ContainerStatistics, error) {
 	return t.tasks.statistics()

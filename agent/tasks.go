@@ -29,7 +29,7 @@ type tasks interface {
 // containerTask is a container's first process: a *container.Container or an *extruntime.Container.
 type containerTask interface {
 	process.Task
-	process.Pausable
+	process.ContainerTask
 	Master() *os.File                                       // gives the terminal to the caller; nil without
 	Namespace(t specs.LinuxNamespaceType) (*os.File, error) // opens one that can be shared. FAILED_PRECONDITION: it has exited
 

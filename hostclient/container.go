@@ -2,6 +2,7 @@ package hostclient
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -88,6 +89,23 @@ func (k *Container) Resume(ctx context.Context) error {
 		request: &pb.Request{Op: &pb.Request_Resume{Resume: &pb.Resume{RequestId: requestID[:], Id: k.id}}},
 		repeat:  true,
 		result:  expect((*pb.Response).GetResumed, nil),
+	})
+}
+
+// Update changes the resources of a container that has not exited, running or paused: what r names, with the field rules of a new container's spec. What it does not name stays, and so does what it gives as 0. The rules of
+// its devices cannot be changed. What the guest refuses is errdefs.ErrInvalidArgument, and the error names the field; everything is then as it was. A memory limit below what is in use makes the kernel take memory back, and
+// kill if it cannot: CheckBeforeUpdate refuses it instead.
+func (k *Container) Update(ctx context.Context, r *specs.LinuxResources) error {
+	what := "update container " + k.id
+	resources, err := json.Marshal(r)
+	if err != nil {
+		return operationError(what, invalid("resources: %v", err))
+	}
+	return k.client.call(ctx, operation{
+		what:    what,
+		request: &pb.Request{Op: &pb.Request_Update{Update: &pb.Update{Id: k.id, Resources: resources}}},
+		repeat:  true,
+		result:  expect((*pb.Response).GetUpdated, nil),
 	})
 }
 

@@ -159,6 +159,15 @@ func ExampleContainer_Resume() {
 	}
 }
 
+func ExampleContainer_Update() {
+	var client *hostclient.Client // from Connect
+	limit := int64(256 << 20)
+	err := client.Container("web").Update(context.Background(), &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}})
+	if errors.Is(err, errdefs.ErrInvalidArgument) {
+		fmt.Println("nothing has changed:", err)
+	}
+}
+
 func ExampleClient_Statistics() {
 	var client *hostclient.Client                       // from Connect
 	all, err := client.Statistics(context.Background()) // of all containers

@@ -66,6 +66,8 @@ func TestProcesses(t *testing.T) {
 			{"PauseBesideExecs", testPauseBesideExecs},
 			{"PauseBesideSignals", testPauseBesideSignals},
 			{"PauseIsWatched", testPauseIsWatched},
+			{"Update", testUpdate},
+			{"FailedUpdate", testFailedUpdate},
 			{"Statistics", testStatistics},
 			{"StatisticsOfAll", testStatisticsOfAll},
 			{"StatisticsBesideKills", testStatisticsBesideKills},

@@ -84,6 +84,7 @@ func testRuntime(t *testing.T, r *runtimeGuest) {
 	t.Run("ExecAs", func(t *testing.T) { testRuntimeExecAs(t, r) })
 	t.Run("Container", func(t *testing.T) { testRuntimeContainer(t, r) })
 	t.Run("Pause", func(t *testing.T) { testRuntimePause(t, r) })
+	t.Run("Update", func(t *testing.T) { testRuntimeUpdate(t, r) })
 	t.Run("Share", func(t *testing.T) { testRuntimeShare(t, r) })
 	t.Run("Rootfs", func(t *testing.T) { testRuntimeRootfs(t, r) })
 	t.Run("Refused", func(t *testing.T) { testRuntimeRefuses(t, r) })

@@ -143,6 +143,9 @@ func (c *Container) Pause(ctx context.Context) error { return c.group.Pause(ctx)
 // Resume lets them go on.
 func (c *Container) Resume(context.Context) error { return c.group.Resume() }
 
+// Update changes the container's resources. See Update.
+func (c *Container) Update(resources []byte) error { return Update(c.group, c.spec, resources) }
+
 // Statistics reads what the container uses.
 func (c *Container) Statistics(r *statistics.Reader) (*pb.ContainerStatistics, error) {
 	return r.Read(c.group.Path(), func() int {

@@ -19,15 +19,23 @@ import (
 // ParseSpec decodes a config.json strictly: a field that the runtime-spec does not name is refused by its name, and so is what could not be done.
 func ParseSpec(b []byte) (*specs.Spec, error) {
 	spec := new(specs.Spec)
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(spec); err != nil {
-		return nil, failure.Field("spec", "%v", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, failure.Field("spec", "something follows the JSON object")
+	if err := decodeStrictly(b, "spec", spec); err != nil {
+		return nil, err
 	}
 	return spec, checkSpec(spec)
+}
+
+// decodeStrictly decodes one JSON object. The errors name the field of the request that it came in.
+func decodeStrictly(b []byte, field string, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return failure.Field(field, "%v", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return failure.Field(field, "something follows the JSON object")
+	}
+	return nil
 }
 
 // checkSpec refuses what libcontainer would ignore or do in the agent's own namespaces.

@@ -230,6 +230,11 @@ func (c *Container) freezing(command string) error {
 	return c.group.WithFreezer(func() error { return c.run(ctx, command, c.id) })
 }
 
+// Update changes the container's resources in the cgroup that the agent has given to the runtime, which need not know of it.
+func (c *Container) Update(resources []byte) error {
+	return container.Update(c.group, c.spec, resources)
+}
+
 // Statistics reads what the container uses, from the cgroup that the agent has given to the runtime.
 func (c *Container) Statistics(r *statistics.Reader) (*pb.ContainerStatistics, error) {
 	return r.Read(c.group.Path(), func() int {

@@ -33,6 +33,7 @@ func (f *fakeTask) Pause(ctx context.Context) error {
 }
 
 func (f *fakeTask) Resume(context.Context) error { return nil }
+func (f *fakeTask) Update([]byte) error          { return nil }
 
 func (f *fakeTask) Start(ctx context.Context, _ *pb.Size) (int, error) {
 	if f.start == nil {

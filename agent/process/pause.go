@@ -8,15 +8,6 @@ import (
 	"github.com/bellhop-vm/bellhop/agent/failure"
 )
 
-// Pausable is the Task of a container. Pause and Resume are never called at the same time as each other, Start or Delete.
-type Pausable interface {
-	// Pause stops all of the container, and returns when everything in it stands still. After an error nothing is stopped. What stands still can be killed.
-	Pause(ctx context.Context) error
-
-	// Resume lets it go on.
-	Resume(ctx context.Context) error
-}
-
 // Pause stops a running container with its execs. As with runc and containerd, one that is paused already is FAILED_PRECONDITION. If the context ends before everything stands still,
 // all of it goes on.
 func (p *Process) Pause(ctx context.Context) error {
@@ -61,8 +52,8 @@ func (p *Process) resume(ctx context.Context) error {
 }
 
 // beginPause checks that the container may be paused. interrupt is what a forced delete cancels the pause with.
-func (p *Process) beginPause(interrupt context.CancelFunc) (Pausable, error) {
-	task, err := p.pausable()
+func (p *Process) beginPause(interrupt context.CancelFunc) (ContainerTask, error) {
+	task, err := p.container()
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +74,8 @@ func (p *Process) beginPause(interrupt context.CancelFunc) (Pausable, error) {
 }
 
 // beginResume checks that the container may be resumed: also when its first process was killed meanwhile, for what it has left.
-func (p *Process) beginResume() (Pausable, error) {
-	task, err := p.pausable()
+func (p *Process) beginResume() (ContainerTask, error) {
+	task, err := p.container()
 	if err != nil {
 		return nil, err
 	}
@@ -97,13 +88,6 @@ func (p *Process) beginResume() (Pausable, error) {
 		return nil, failure.New(errdefs.ErrFailedPrecondition, "it is not paused")
 	}
 	return task, nil
-}
-
-func (p *Process) pausable() (Pausable, error) {
-	if task, ok := p.task.(Pausable); ok && p.cfg.IsContainer {
-		return task, nil
-	}
-	return nil, failure.New(errdefs.ErrInvalidArgument, "process %s is not a container", p.cfg.ID)
 }
 
 // setPaused ends a pause or a resume, and tells the watchers how the container and its execs are now.

@@ -15,6 +15,14 @@ import (
 // versionOne is why a field of cgroup v1 is refused.
 const versionOne = "is of cgroup v1, and the guest has cgroup v2"
 
+// Resources refuses what Check and Kernel refuse of a spec's linux.resources, where they are to change those of a container that exists: cgroup is the directory of its own.
+func Resources(r *specs.LinuxResources, cgroup string) error {
+	if err := checkResources(r); err != nil {
+		return err
+	}
+	return checkControllers(r, cgroup)
+}
+
 // checkResources refuses what only cgroup v1 has, and zeros that libcontainer takes for absent.
 func checkResources(r *specs.LinuxResources) error {
 	if err := checkDeviceRules(r.Devices); err != nil {

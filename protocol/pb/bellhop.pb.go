@@ -378,6 +378,7 @@ type Request struct {
 	//	*Request_Shutdown
 	//	*Request_Pause
 	//	*Request_Resume
+	//	*Request_Update
 	//	*Request_Statistics
 	//	*Request_Checkpoint
 	//	*Request_PrepareRootfs
@@ -525,6 +526,13 @@ func (x *Request) GetResume() *Resume {
 	return nil
 }
 
+func (x *Request) GetUpdate() *Update {
+	if x, ok := x.GetOp().(*Request_Update); ok {
+		return x.Update
+	}
+	return nil
+}
+
 func (x *Request) GetStatistics() *Statistics {
 	if x, ok := x.GetOp().(*Request_Statistics); ok {
 		return x.Statistics
@@ -636,6 +644,10 @@ type Request_Resume struct {
 	Resume *Resume `protobuf:"bytes,18,opt,name=resume,proto3,oneof"`
 }
 
+type Request_Update struct {
+	Update *Update `protobuf:"bytes,19,opt,name=update,proto3,oneof"`
+}
+
 type Request_Statistics struct {
 	Statistics *Statistics `protobuf:"bytes,20,opt,name=statistics,proto3,oneof"`
 }
@@ -692,6 +704,8 @@ func (*Request_Pause) isRequest_Op() {}
 
 func (*Request_Resume) isRequest_Op() {}
 
+func (*Request_Update) isRequest_Op() {}
+
 func (*Request_Statistics) isRequest_Op() {}
 
 func (*Request_Checkpoint) isRequest_Op() {}
@@ -727,6 +741,7 @@ type Response struct {
 	//	*Response_Dialing
 	//	*Response_Paused
 	//	*Response_Resumed
+	//	*Response_Updated
 	//	*Response_Statistics
 	//	*Response_RootfsPrepared
 	//	*Response_RootfsRemoved
@@ -887,6 +902,13 @@ func (x *Response) GetResumed() *Resumed {
 	return nil
 }
 
+func (x *Response) GetUpdated() *Updated {
+	if x, ok := x.GetWhat().(*Response_Updated); ok {
+		return x.Updated
+	}
+	return nil
+}
+
 func (x *Response) GetStatistics() *StatisticsPart {
 	if x, ok := x.GetWhat().(*Response_Statistics); ok {
 		return x.Statistics
@@ -999,6 +1021,10 @@ type Response_Resumed struct {
 	Resumed *Resumed `protobuf:"bytes,20,opt,name=resumed,proto3,oneof"`
 }
 
+type Response_Updated struct {
+	Updated *Updated `protobuf:"bytes,21,opt,name=updated,proto3,oneof"`
+}
+
 type Response_Statistics struct {
 	Statistics *StatisticsPart `protobuf:"bytes,22,opt,name=statistics,proto3,oneof"`
 }
@@ -1054,6 +1080,8 @@ func (*Response_Dialing) isResponse_What() {}
 func (*Response_Paused) isResponse_What() {}
 
 func (*Response_Resumed) isResponse_What() {}
+
+func (*Response_Updated) isResponse_What() {}
 
 func (*Response_Statistics) isResponse_What() {}
 
@@ -2599,6 +2627,43 @@ func (x *Resumed) Reset() {
 }
 
 func (*Resumed) ProtoMessage() {}
+
+// Update changes the resources of a container (SPEC 4.1).
+type Update struct {
+	unknownFields []byte
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`               // container
+	Resources     []byte `protobuf:"bytes,2,opt,name=resources,proto3" json:"resources,omitempty"` // linux.resources of the OCI runtime-spec, JSON; what it does not name stays
+}
+
+func (x *Update) Reset() {
+	*x = Update{}
+}
+
+func (*Update) ProtoMessage() {}
+
+func (x *Update) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Update) GetResources() []byte {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+type Updated struct {
+	unknownFields []byte
+}
+
+func (x *Updated) Reset() {
+	*x = Updated{}
+}
+
+func (*Updated) ProtoMessage() {}
 
 // Statistics asks what containers use (SPEC 4.1).
 type Statistics struct {
@@ -4755,6 +4820,31 @@ func (this *Request_Resume) EqualVT(thatIface isRequest_Op) bool {
 	return true
 }
 
+func (this *Request_Update) EqualVT(thatIface isRequest_Op) bool {
+	that, ok := thatIface.(*Request_Update)
+	if !ok {
+		return false
+	}
+	if this == that {
+		return true
+	}
+	if this == nil && that != nil || this != nil && that == nil {
+		return false
+	}
+	if p, q := this.Update, that.Update; p != q {
+		if p == nil {
+			p = &Update{}
+		}
+		if q == nil {
+			q = &Update{}
+		}
+		if !p.EqualVT(q) {
+			return false
+		}
+	}
+	return true
+}
+
 func (this *Request_Statistics) EqualVT(thatIface isRequest_Op) bool {
 	that, ok := thatIface.(*Request_Statistics)
 	if !ok {
@@ -5398,6 +5488,31 @@ func (this *Response_Resumed) EqualVT(thatIface isResponse_What) bool {
 		}
 		if q == nil {
 			q = &Resumed{}
+		}
+		if !p.EqualVT(q) {
+			return false
+		}
+	}
+	return true
+}
+
+func (this *Response_Updated) EqualVT(thatIface isResponse_What) bool {
+	that, ok := thatIface.(*Response_Updated)
+	if !ok {
+		return false
+	}
+	if this == that {
+		return true
+	}
+	if this == nil && that != nil || this != nil && that == nil {
+		return false
+	}
+	if p, q := this.Updated, that.Updated; p != q {
+		if p == nil {
+			p = &Updated{}
+		}
+		if q == nil {
+			q = &Updated{}
 		}
 		if !p.EqualVT(q) {
 			return false
@@ -6803,6 +6918,44 @@ func (this *Resumed) EqualVT(that *Resumed) bool {
 
 func (this *Resumed) EqualMessageVT(thatMsg any) bool {
 	that, ok := thatMsg.(*Resumed)
+	if !ok {
+		return false
+	}
+	return this.EqualVT(that)
+}
+func (this *Update) EqualVT(that *Update) bool {
+	if this == that {
+		return true
+	} else if this == nil || that == nil {
+		return false
+	}
+	if this.Id != that.Id {
+		return false
+	}
+	if string(this.Resources) != string(that.Resources) {
+		return false
+	}
+	return string(this.unknownFields) == string(that.unknownFields)
+}
+
+func (this *Update) EqualMessageVT(thatMsg any) bool {
+	that, ok := thatMsg.(*Update)
+	if !ok {
+		return false
+	}
+	return this.EqualVT(that)
+}
+func (this *Updated) EqualVT(that *Updated) bool {
+	if this == that {
+		return true
+	} else if this == nil || that == nil {
+		return false
+	}
+	return string(this.unknownFields) == string(that.unknownFields)
+}
+
+func (this *Updated) EqualMessageVT(thatMsg any) bool {
+	that, ok := thatMsg.(*Updated)
 	if !ok {
 		return false
 	}
@@ -8815,6 +8968,33 @@ func (m *Request_Resume) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	}
 	return len(dAtA) - i, nil
 }
+func (m *Request_Update) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *Request_Update) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	if m.Update != nil {
+		size, err := m.Update.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x9a
+	} else {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, 0)
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x9a
+	}
+	return len(dAtA) - i, nil
+}
 func (m *Request_Statistics) MarshalToVT(dAtA []byte) (int, error) {
 	size := m.SizeVT()
 	return m.MarshalToSizedBufferVT(dAtA[:size])
@@ -9469,6 +9649,33 @@ func (m *Response_Resumed) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		dAtA[i] = 0x1
 		i--
 		dAtA[i] = 0xa2
+	}
+	return len(dAtA) - i, nil
+}
+func (m *Response_Updated) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *Response_Updated) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	if m.Updated != nil {
+		size, err := m.Updated.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(size))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xaa
+	} else {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, 0)
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xaa
 	}
 	return len(dAtA) - i, nil
 }
@@ -12003,6 +12210,86 @@ func (m *Resumed) MarshalToVT(dAtA []byte) (int, error) {
 }
 
 func (m *Resumed) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *Update) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *Update) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *Update) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	if len(m.Resources) > 0 {
+		i -= len(m.Resources)
+		copy(dAtA[i:], m.Resources)
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(len(m.Resources)))
+		i--
+		dAtA[i] = 0x12
+	}
+	if len(m.Id) > 0 {
+		i -= len(m.Id)
+		copy(dAtA[i:], m.Id)
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(len(m.Id)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *Updated) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *Updated) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *Updated) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m == nil {
 		return 0, nil
 	}
@@ -14830,6 +15117,20 @@ func (m *Request_Resume) SizeVT() (n int) {
 	}
 	return n
 }
+func (m *Request_Update) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if m.Update != nil {
+		l = m.Update.SizeVT()
+		n += 2 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	} else {
+		n += 3
+	}
+	return n
+}
 func (m *Request_Statistics) SizeVT() (n int) {
 	if m == nil {
 		return 0
@@ -15187,6 +15488,20 @@ func (m *Response_Resumed) SizeVT() (n int) {
 	_ = l
 	if m.Resumed != nil {
 		l = m.Resumed.SizeVT()
+		n += 2 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	} else {
+		n += 3
+	}
+	return n
+}
+func (m *Response_Updated) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if m.Updated != nil {
+		l = m.Updated.SizeVT()
 		n += 2 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
 	} else {
 		n += 3
@@ -16200,6 +16515,34 @@ func (m *Resume) SizeVT() (n int) {
 }
 
 func (m *Resumed) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *Update) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = len(m.Id)
+	if l > 0 {
+		n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	}
+	l = len(m.Resources)
+	if l > 0 {
+		n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
+	}
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *Updated) SizeVT() (n int) {
 	if m == nil {
 		return 0
 	}
@@ -18035,6 +18378,39 @@ func (m *Request) UnmarshalVT(dAtA []byte) error {
 				m.Op = &Request_Resume{Resume: v}
 			}
 			iNdEx = postIndex
+		case 19:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Update", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if oneof, ok := m.Op.(*Request_Update); ok {
+				if err := oneof.Update.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+					return err
+				}
+			} else {
+				v := &Update{}
+				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+					return err
+				}
+				m.Op = &Request_Update{Update: v}
+			}
+			iNdEx = postIndex
 		case 20:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Statistics", wireType)
@@ -18900,6 +19276,39 @@ func (m *Response) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 				m.What = &Response_Resumed{Resumed: v}
+			}
+			iNdEx = postIndex
+		case 21:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Updated", wireType)
+			}
+			var msglen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			msglen = int(_v)
+			if err != nil {
+				return err
+			}
+			if msglen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if oneof, ok := m.What.(*Response_Updated); ok {
+				if err := oneof.Updated.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+					return err
+				}
+			} else {
+				v := &Updated{}
+				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+					return err
+				}
+				m.What = &Response_Updated{Updated: v}
 			}
 			iNdEx = postIndex
 		case 22:
@@ -23191,6 +23600,138 @@ func (m *Resumed) UnmarshalVT(dAtA []byte) error {
 		}
 		if fieldNum <= 0 {
 			return fmt.Errorf("proto: Resumed: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		default:
+			iNdEx = preIndex
+			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *Update) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	var err error
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		wire, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+		if err != nil {
+			return err
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: Update: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: Update: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Id", wireType)
+			}
+			var stringLen uint64
+			stringLen, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Id = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 2:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Resources", wireType)
+			}
+			var byteLen int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			byteLen = int(_v)
+			if err != nil {
+				return err
+			}
+			if byteLen < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			postIndex := iNdEx + byteLen
+			if postIndex < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Resources = append(m.Resources[:0], dAtA[iNdEx:postIndex]...)
+			if m.Resources == nil {
+				m.Resources = []byte{}
+			}
+			iNdEx = postIndex
+		default:
+			iNdEx = preIndex
+			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return protobuf_go_lite.ErrInvalidLength
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *Updated) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	var err error
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		wire, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+		if err != nil {
+			return err
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: Updated: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: Updated: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
 		default:
