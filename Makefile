@@ -7,8 +7,8 @@ AGENT_TAGS := netgo osusergo runc_nocriu seccomp
 SOAK    ?= 1h
 TOOL    := $(GO) tool -modfile=tools/go.mod
 # Inlining costs half a megabyte, most of it in code that runs once: it is kept for the runtime and for what moves bytes.
-INLINED := runtime internal/runtime/... internal/poll syscall $(addprefix github.com/bellhop-vm/bellhop/,agent/relay protocol \
-           protocol/stdio protocol/framefilter) github.com/hashicorp/yamux
+INLINED := runtime internal/runtime/... internal/poll syscall $(addprefix github.com/bellhop-vm/bellhop/,agent/relay agent/rawio \
+           agent/control protocol protocol/stdio protocol/framefilter)
 AGENT_GCFLAGS := -gcflags=all=-l $(patsubst %,-gcflags=%=,$(INLINED))
 # Packages with cgo parts, which need the agent's tags to be checked and tested.
 TAGS    := -tags "$(AGENT_TAGS)"

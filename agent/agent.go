@@ -120,7 +120,7 @@ func newAgent(cfg Config, t tasks) *Agent {
 		roots:   rootstore.New(filepath.Join(cfg.StateDir, "rootfs"), cfg.Logger),
 		ending:  make(chan error, 1),
 	}
-	a.server = control.NewServer(control.Config{Handler: a, Hello: a.makeHello, Allow: cfg.AllowPeer, Logger: cfg.Logger})
+	a.server = control.NewServer(control.Config{Handler: a, AtOnce: atOnce, Hello: a.makeHello, Allow: cfg.AllowPeer, Logger: cfg.Logger})
 	return a
 }
 

@@ -70,6 +70,15 @@ func (a *Agent) Handle(ctx context.Context, call *control.Call) (*pb.Response, e
 	return nil, failure.New(errdefs.ErrNotImplemented, "the request names no operation that this agent knows")
 }
 
+// atOnce tells operations that the reader of a connection may do itself.
+func atOnce(req *pb.Request) bool {
+	switch req.Op.(type) {
+	case *pb.Request_Ping, *pb.Request_Info:
+		return true
+	}
+	return false
+}
+
 // watch sends events until the host closes the stream.
 func (a *Agent) watch(ctx context.Context, call *control.Call) error {
 	w, err := a.table.Hub().Watch()

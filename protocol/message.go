@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
@@ -19,7 +20,8 @@ const (
 	KindError    Kind = 4 // guest to host, a pb.Error; the operation is complete
 )
 
-const messageHeaderSize = 5
+// MessageHeaderSize is the size of what stands before a message's payload, in bytes.
+const MessageHeaderSize = 5
 
 // ErrProtocol is wrapped by every error that says that the peer broke the protocol.
 var ErrProtocol = errors.New("protocol error")
@@ -32,20 +34,31 @@ type Message interface {
 
 // WriteMessage writes one message with one Write. The limit is the peer's max_message; a message above it is an error and nothing is written.
 func WriteMessage(w io.Writer, limit int, kind Kind, m Message) error {
-	n := m.SizeVT()
-	if n > limit {
-		return fmt.Errorf("cannot write message: %d bytes, the peer takes at most %d", n, limit)
-	}
-	b := make([]byte, messageHeaderSize+n)
-	binary.BigEndian.PutUint32(b, uint32(n))
-	b[4] = byte(kind)
-	if _, err := m.MarshalToSizedBufferVT(b[messageHeaderSize:]); err != nil {
-		return fmt.Errorf("cannot write message: %w", err)
+	b, err := AppendMessage(nil, limit, kind, m)
+	if err != nil {
+		return err
 	}
 	if _, err := w.Write(b); err != nil {
 		return fmt.Errorf("cannot write message: %w", err)
 	}
 	return nil
+}
+
+// AppendMessage appends a message to b. The limit is as in WriteMessage.
+func AppendMessage(b []byte, limit int, kind Kind, m Message) ([]byte, error) {
+	n := m.SizeVT()
+	if n > limit {
+		return b, fmt.Errorf("cannot write message: %d bytes, the peer takes at most %d", n, limit)
+	}
+	had := len(b)
+	b = slices.Grow(b, MessageHeaderSize+n)[:had+MessageHeaderSize+n]
+	message := b[had:]
+	binary.BigEndian.PutUint32(message, uint32(n))
+	message[4] = byte(kind)
+	if _, err := m.MarshalToSizedBufferVT(message[MessageHeaderSize:]); err != nil {
+		return b[:had], fmt.Errorf("cannot write message: %w", err)
+	}
+	return b, nil
 }
 
 // ReadRequest reads what a host may send. io.EOF means that the stream ended between messages; every other error ends the stream, and wraps
@@ -55,11 +68,36 @@ func ReadRequest(r io.Reader, limit int) (*pb.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	if kind != KindRequest {
-		return nil, fmt.Errorf("%w: message of kind %d from a host", ErrProtocol, kind)
+	if err := checkRequestKind(kind); err != nil {
+		return nil, err
 	}
+	payload, err := readGrowing(r, size)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRequest(payload)
+}
+
+func checkRequestKind(kind Kind) error {
+	if kind != KindRequest {
+		return fmt.Errorf("%w: message of kind %d from a host", ErrProtocol, kind)
+	}
+	return nil
+}
+
+// ParseRequestHeader gives the size of the payload behind a request's header, which b holds. What is no header of a request, or above the limit, wraps ErrProtocol.
+func ParseRequestHeader(b []byte, limit int) (size int, err error) {
+	kind, size, err := parseMessageHeader(b, limit)
+	if err != nil {
+		return 0, err
+	}
+	return size, checkRequestKind(kind)
+}
+
+// ParseRequest decodes a request's payload and keeps no reference to it. The error wraps ErrProtocol.
+func ParseRequest(payload []byte) (*pb.Request, error) {
 	req := new(pb.Request)
-	if err := readPayload(r, size, req.UnmarshalVT, requestElements); err != nil {
+	if err := parsePayload(payload, req.UnmarshalVT, requestElements); err != nil {
 		return nil, err
 	}
 	return req, nil
@@ -90,11 +128,15 @@ func ReadResponse(r io.Reader, limit int) (Kind, *pb.Response, error) {
 }
 
 func readMessageHeader(r io.Reader, limit int) (Kind, int, error) {
-	var hdr [messageHeaderSize]byte
+	var hdr [MessageHeaderSize]byte
 	if _, err := io.ReadFull(r, hdr[:]); err != nil {
 		return 0, 0, err
 	}
-	n := binary.BigEndian.Uint32(hdr[:])
+	return parseMessageHeader(hdr[:], limit)
+}
+
+func parseMessageHeader(hdr []byte, limit int) (Kind, int, error) {
+	n := binary.BigEndian.Uint32(hdr)
 	if uint64(n) > uint64(limit) {
 		return 0, 0, fmt.Errorf("%w: message of %d bytes, at most %d", ErrProtocol, n, limit)
 	}
@@ -107,6 +149,10 @@ func readPayload(r io.Reader, size int, decode func([]byte) error, repeated elem
 	if err != nil {
 		return err
 	}
+	return parsePayload(payload, decode, repeated)
+}
+
+func parsePayload(payload []byte, decode func([]byte) error, repeated elements) error {
 	if err := repeated.check(payload); err != nil {
 		return err
 	}

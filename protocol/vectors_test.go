@@ -171,7 +171,7 @@ func TestMessageVectors(t *testing.T) {
 // readAny reads the message that is the whole of b, whoever may send it.
 func readAny(b []byte) (Kind, Message, error) {
 	r := bytes.NewReader(b)
-	if len(b) >= messageHeaderSize && Kind(b[4]) == KindRequest {
+	if len(b) >= MessageHeaderSize && Kind(b[4]) == KindRequest {
 		req, err := ReadRequest(r, MaxMessage)
 		return KindRequest, req, err
 	}

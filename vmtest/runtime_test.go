@@ -163,7 +163,7 @@ func testRuntimeTerminal(t *testing.T, r *runtimeGuest, where place) {
 	in, feed := io.Pipe()
 	defer feed.Close()
 	cfg := onTerminal(r.script(where, "trap 'echo interrupted' INT; trap 'stty size' WINCH; stty size; test -t 0 && test -t 1 && test -t 2 && echo tty >/dev/tty; "+
-		"until read line; do :; done; echo got $line; exit 3"))
+		"until read -t 1 line; do :; done; echo got $line; exit 3"))
 	ociProcess(&cfg).ConsoleSize = &specs.Box{Width: 91, Height: 17}
 	cfg.Stdin, cfg.Stdout = in, out
 	p := r.start(t, cfg)

@@ -82,7 +82,7 @@ func testResize(t *testing.T, g *guest) {
 		out := new(output)
 		in, feed := io.Pipe()
 		defer feed.Close()
-		cfg := onTerminal(g.script(where, "trap 'stty size' WINCH; stty size; while :; do read x; done"))
+		cfg := onTerminal(g.script(where, "trap 'stty size' WINCH; stty size; while :; do read -t 1 x; done"))
 		cfg.Stdin, cfg.Stdout = in, out
 		p := g.process(t, cfg)
 		if err := p.Resize(ctx, 80, 24); !errors.Is(err, errdefs.ErrFailedPrecondition) {

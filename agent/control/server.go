@@ -49,6 +49,9 @@ type Config struct {
 	Allow   func(net.Addr) error // nil allows every peer; the error says why not
 	Logger  *slog.Logger         // nil: nothing is logged
 
+	// AtOnce tells operations that neither block nor take long, and whose answer is short. They need no goroutine, and cannot be cancelled. Nil: there are none.
+	AtOnce func(*pb.Request) bool
+
 	HelloTimeout time.Duration // 0: protocol.HelloTimeout
 }
 
@@ -65,6 +68,9 @@ type Server struct {
 func NewServer(cfg Config) *Server {
 	if cfg.HelloTimeout == 0 {
 		cfg.HelloTimeout = protocol.HelloTimeout
+	}
+	if cfg.AtOnce == nil {
+		cfg.AtOnce = func(*pb.Request) bool { return false }
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

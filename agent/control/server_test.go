@@ -46,6 +46,8 @@ func (e *echo) Handle(ctx context.Context, c *Call) (*pb.Response, error) {
 		}
 		e.cancelled <- struct{}{}
 		return nil, ctx.Err()
+	case *pb.Request_Mount:
+		return bigResponse(), nil
 	case *pb.Request_Watch:
 		return &pb.Response{What: &pb.Response_Created{Created: &pb.Created{Id: string(make([]byte, protocol.MaxMessage))}}}, nil
 	}
@@ -65,6 +67,7 @@ func serve(t *testing.T, cfg Config) (string, *echo) {
 	before := runtime.NumGoroutine()
 	h := &echo{begun: make(chan struct{}, 10000), cancelled: make(chan struct{}, 10000)}
 	cfg.Handler = h
+	cfg.AtOnce = func(req *pb.Request) bool { return req.GetPing() != nil }
 	cfg.Hello = func() *pb.Hello { return &pb.Hello{Software: "test", Instance: make([]byte, 16)} }
 	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
 	if err != nil {

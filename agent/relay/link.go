@@ -3,13 +3,14 @@
 package relay
 
 import (
-	"errors"
 	"net"
 	"syscall"
+
+	"github.com/bellhop-vm/bellhop/agent/rawio"
 )
 
 // errAgain means that a link can neither read nor write now without blocking.
-var errAgain = errors.New("would block")
+var errAgain = rawio.ErrAgain
 
 // link is one connection as the relays use it: they try, without blocking and under their lock, and wait, without the lock, until a try may succeed.
 //

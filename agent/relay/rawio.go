@@ -8,12 +8,15 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bellhop-vm/bellhop/agent/rawio"
 )
 
 // rawIO does non-blocking system calls on a descriptor of the runtime's poller: a socket, a pipe or a terminal. The calls go through RawConn.Control, so
 // that none meets a descriptor that was closed and reused.
 type rawIO struct {
-	rc syscall.RawConn
+	rc     syscall.RawConn
+	caller rawio.Caller
 
 	// The arguments and results of the call that is going on, and the functions made once, so that a call allocates nothing.
 	bufs      [][]byte
@@ -31,8 +34,7 @@ func newRawIO(rc syscall.RawConn) *rawIO {
 	return r
 }
 
-// vector calls readv(2) or writev(2). The descriptor does not block, so the call takes no longer than its copying does, and the scheduler need not know of it: told, it gives
-// the processor away in the middle of the copying, and wants it back behind it.
+// vector calls readv(2) or writev(2).
 func (r *rawIO) vector(trap, fd uintptr) (int, error) {
 	r.iovs = r.iovs[:0]
 	for _, b := range r.bufs {
@@ -41,18 +43,7 @@ func (r *rawIO) vector(trap, fd uintptr) (int, error) {
 		r.iovs = append(r.iovs, iov)
 	}
 	defer clear(r.iovs)
-	for {
-		n, _, errno := unix.RawSyscall(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(r.iovs))), uintptr(len(r.iovs)))
-		switch errno {
-		case 0:
-			return int(n), nil
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
-			return 0, errAgain
-		}
-		return 0, errno
-	}
+	return r.caller.Call(trap, fd, unsafe.Pointer(unsafe.SliceData(r.iovs)), len(r.iovs))
 }
 
 // tryReadv reads into bufs, which must have room.
