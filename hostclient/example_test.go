@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -200,6 +201,18 @@ func ExampleDefaultSpec() {
 	hostclient.ShareNetwork(spec)
 	fmt.Println(spec.Process.Args, len(spec.Linux.Namespaces))
 	// Output: [sh] 5
+}
+
+// A container that may mount needs the capability, and a filter that lets it use it.
+func ExampleDefaultSeccomp() {
+	spec := hostclient.DefaultSpec("/run/rootfs", "sh")
+	c := spec.Process.Capabilities
+	c.Bounding = append(c.Bounding, "CAP_SYS_ADMIN")
+	c.Permitted, c.Effective = c.Bounding, c.Bounding
+	spec.Linux.Seccomp = hostclient.DefaultSeccomp(c.Bounding)
+
+	fmt.Println(slices.Contains(spec.Linux.Seccomp.Syscalls[0].Names, "mount"))
+	// Output: true
 }
 
 func ExampleShareNetwork() {

@@ -1,9 +1,7 @@
 package vmtest_test
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -14,10 +12,11 @@ import (
 	"github.com/bellhop-vm/bellhop/vmtest"
 )
 
-const vmtestBusybox = vmtest.Rootfs + "/bin/busybox"
+// guestBusybox is Busybox in the guest's root.
+const guestBusybox = vmtest.Rootfs + "/bin/busybox"
 
 // guestHook is a script that runs in the guest's root, or before the change of roots; containerHook one that runs in the container's.
-func guestHook(script string) []specs.Hook { return hookOf(vmtestBusybox, script) }
+func guestHook(script string) []specs.Hook { return hookOf(guestBusybox, script) }
 
 func containerHook(script string) []specs.Hook { return hookOf("/bin/busybox", script) }
 
@@ -180,7 +179,7 @@ func testHookTimeouts(t *testing.T, g *guest) {
 		spec := containerSpec("true")
 		spec.Hooks = tt.hooks
 		p := g.process(t, hostclient.ProcessConfig{Spec: spec})
-		if err := p.Launch(deadline(t)); (err != nil) != tt.fails || errors.Is(err, context.DeadlineExceeded) && deadline(t).Err() != nil {
+		if err := p.Launch(deadline(t)); (err != nil) != tt.fails {
 			t.Errorf("%s: Launch() = %v; want an error: %v", name, err, tt.fails)
 		}
 		if _, err := p.ForceDelete(deadline(t)); err != nil {

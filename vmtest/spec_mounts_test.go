@@ -6,7 +6,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// mountCases mount what the guest has in diskFiles and what their scripts make of the container's own file systems. The sources that need a mount of their own are those of sharedMount.
+// mountCases mount what the guest has in diskFiles and in /dev, or file systems of their own.
 func mountCases() []specCase {
 	return []specCase{
 		{

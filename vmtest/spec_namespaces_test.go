@@ -69,8 +69,6 @@ func testNewNamespaces(t *testing.T, g *guest) {
 	shared := func(s *specs.Spec) {
 		s.Hostname = ""
 		s.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}}
-		// Only who owns the network namespace can mount sysfs, and the guest's own cgroups are not the container's.
-		s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "mqueue" })
 	}
 	for _, name := range strings.Split(g.output(t, listNamespaces, shared), "\n") {
 		if !slices.Contains(ours, name) && !strings.HasPrefix(name, "mnt ") {
@@ -105,7 +103,7 @@ func testJoinedNamespaces(t *testing.T, g *guest) {
 func testJoinedMountNamespace(t *testing.T, g *guest) {
 	holder := g.start(t, hostclient.ProcessConfig{
 		Process: &specs.Process{Args: []string{
-			vmtestBusybox, "unshare", "-m", vmtestBusybox, "sh", "-c", vmtestBusybox + " mount -t tmpfs prepared /run/spec && exec " + vmtestBusybox + " sleep 1000",
+			guestBusybox, "unshare", "-m", guestBusybox, "sh", "-c", guestBusybox + " mount -t tmpfs prepared /run/spec && exec " + guestBusybox + " sleep 1000",
 		}, Cwd: "/"},
 		Stdout: io.Discard,
 	})

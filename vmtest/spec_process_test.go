@@ -1,6 +1,7 @@
 package vmtest_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -73,17 +74,25 @@ func testConsoleSize(t *testing.T, g *guest) {
 	}
 }
 
-// testAppArmor gives a process the one profile that always exists, and one that does not.
+// testAppArmor gives a process, and an exec, a profile that denies writing to /tmp, and none that is not loaded.
 func testAppArmor(t *testing.T, g *guest) {
-	if g.root(t, "cat /sys/module/apparmor/parameters/enabled") != "Y" {
-		g.refused(t, "process.apparmorProfile", func(s *specs.Spec) { s.Process.ApparmorProfile = "unconfined" })
-		return
+	g.Upload(t, "testdata/apparmor/policy", "/run/policy")
+	g.root(t, "cat /run/policy >/sys/kernel/security/apparmor/.load")
+	const script = "cat /proc/self/attr/current; touch /tmp/denied 2>&1; touch /dev/shm/fine && echo fine"
+	const want = "bellhop-test (enforce)\ntouch: /tmp/denied: Permission denied\nfine"
+	spec := containerSpec(script + "; sleep 1000")
+	spec.Process.ApparmorProfile = "bellhop-test"
+	out := new(output)
+	p := g.start(t, hostclient.ProcessConfig{Spec: spec, Stdout: out})
+	out.await(t, "fine\n")
+	if got := strings.TrimSpace(out.String()); got != want {
+		t.Errorf("the first process says %q; want %q", got, want)
 	}
-	unconfined := func(s *specs.Spec) { s.Process.ApparmorProfile = "unconfined" }
-	if got := g.output(t, "cat /proc/self/attr/current", unconfined); got != "unconfined" {
-		t.Errorf("the process's AppArmor label = %q; want unconfined", got)
+	again, err := g.Client.Container(p.ID()).Command(deadline(t), "/bin/sh", "-c", script).Output()
+	if got := strings.TrimSpace(string(again)); err != nil || got != want {
+		t.Errorf("an exec says %q, %v; want %q", got, err, want)
 	}
-	spec := containerSpec("true")
+	spec = containerSpec("true")
 	spec.Process.ApparmorProfile = "no-such-profile"
 	if err := g.process(t, hostclient.ProcessConfig{Spec: spec}).Create(deadline(t)); err == nil {
 		t.Error("Create() with an AppArmor profile that is not loaded = nil; want an error")

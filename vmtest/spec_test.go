@@ -33,10 +33,8 @@ func TestSpec(t *testing.T) {
 			})
 		}
 	}
-	for _, cases := range [][]refusedCase{refusedCases()} {
-		for _, c := range cases {
-			t.Run(c.name, func(t *testing.T) { g.refused(t, c.field, c.change) })
-		}
+	for _, c := range refusedCases() {
+		t.Run(c.name, func(t *testing.T) { g.refused(t, c.field, c.change) })
 	}
 	for _, tt := range []struct {
 		name string
@@ -103,7 +101,7 @@ func newSpecGuest(t *testing.T) *guest {
 	return g
 }
 
-// bfqModule gives the guest the module of the IO scheduler BFQ as /run/../bfq.ko, not loaded.
+// bfqModule gives the guest the module of the IO scheduler BFQ as /bfq.ko, not loaded.
 func bfqModule(t *testing.T) vmtest.Option {
 	t.Helper()
 	found, err := filepath.Glob("../build/kernel/lib/modules/*/kernel/block/bfq.ko")
