@@ -84,6 +84,9 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.StateDir == "" {
 		cfg.StateDir = DefaultStateDir
 	}
+	if err := os.MkdirAll(cfg.StateDir, 0o711); err != nil { // users of a user namespace pass through to a root beneath
+		return nil, err
+	}
 	waiter, err := pidfd.NewWaiter()
 	if err != nil {
 		return nil, err
@@ -97,7 +100,8 @@ func New(cfg Config) (*Agent, error) {
 		return nil, errors.Join(fmt.Errorf("cannot start the nursery: %w", err), tree.Close(), waiter.Close())
 	}
 	runtime := container.NewRuntime(container.Config{
-		StateDir: filepath.Join(cfg.StateDir, "containers"), Cgroups: tree, Waiter: waiter, Spawner: n, Logger: cfg.Logger,
+		StateDir: filepath.Join(cfg.StateDir, "containers"), Roots: filepath.Join(cfg.StateDir, "roots"),
+		Cgroups: tree, Waiter: waiter, Spawner: n, Logger: cfg.Logger,
 	})
 	runtimes, err := extruntime.New(extruntime.Config{
 		StateDir: filepath.Join(cfg.StateDir, "runtimes"), Cgroups: tree, Waiter: waiter, Logger: cfg.Logger, Exe: cfg.Exe,

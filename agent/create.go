@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/bellhop-vm/bellhop/agent/container"
 	"github.com/bellhop-vm/bellhop/agent/control"
@@ -110,22 +111,12 @@ func newMaking(a *Agent, req *pb.Create) (*making, error) {
 	cfg := process.Config{ID: req.Id, Size: req.Size}
 	switch what := req.What.(type) {
 	case *pb.Create_Container:
-		spec, err := container.ParseSpec(what.Container.Spec)
+		spec, shares, err := a.checkContainer(req, what.Container)
 		if err != nil {
 			return nil, err
 		}
-		if err := container.CheckFiles(what.Container.Files); err != nil {
-			return nil, err
-		}
-		if m.shares, err = a.shares(spec, what.Container.Share); err != nil {
-			return nil, err
-		}
-		if req.Runtime == "" {
-			if err := speccheck.Check(spec, sharedTypes(m.shares)...); err != nil {
-				return nil, err
-			}
-		}
-		m.request = &container.Request{ID: req.Id, Spec: spec, Size: req.Size}
+		m.shares = shares
+		m.request = &container.Request{ID: req.Id, Spec: spec, BuiltIn: what.Container.BuiltIn, Size: req.Size}
 		cfg.IsContainer, cfg.Terminal = true, spec.Process.Terminal
 		cfg.Released = func() { m.release() }
 	case *pb.Create_Exec:
@@ -145,6 +136,28 @@ func newMaking(a *Agent, req *pb.Create) (*making, error) {
 	}
 	m.process = a.table.New(cfg)
 	return m, nil
+}
+
+// checkContainer refuses what can be seen to be impossible without making anything.
+func (a *Agent) checkContainer(req *pb.Create, c *pb.Container) (*specs.Spec, []share, error) {
+	if c.BuiltIn != pb.BuiltIn_BUILT_IN_NONE && req.Runtime != "" {
+		return nil, nil, failure.Field("built_in", "not with an external runtime")
+	}
+	spec, err := container.ParseSpec(c.Spec, c.BuiltIn)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := container.CheckFiles(c.Files); err != nil {
+		return nil, nil, err
+	}
+	if spec.Root == nil && len(c.Files) > 0 {
+		return nil, nil, failure.Field("files", "there is no root to put them in")
+	}
+	shares, err := a.shares(spec, c.Share)
+	if err != nil || req.Runtime != "" {
+		return spec, shares, err
+	}
+	return spec, shares, speccheck.Check(spec, sharedTypes(shares)...)
 }
 
 // container finds a process that is the first of a container.
@@ -218,7 +231,7 @@ func (m *making) connect(ctx context.Context, client control.Client) error {
 
 func (m *making) container(ctx context.Context) error {
 	var err error
-	if m.release, err = m.agent.roots.Use(m.request.Spec.Root.Path); err != nil {
+	if m.release, err = m.useRoot(); err != nil {
 		return failure.Step(err, "use its root file system")
 	}
 	m.request.Exited = m.process.Exited
@@ -240,6 +253,14 @@ func (m *making) container(ctx context.Context) error {
 		m.stdio.Start()
 	}
 	return nil
+}
+
+// useRoot takes the container's root file system, unless it does without.
+func (m *making) useRoot() (release func(), err error) {
+	if m.request.Spec.Root == nil {
+		return func() {}, nil
+	}
+	return m.agent.roots.Use(m.request.Spec.Root.Path)
 }
 
 // makeContainer makes it, in the namespaces that it shares and with the request's files.

@@ -131,7 +131,7 @@ func (cmd *Cmd) Start() error {
 	}
 	if err := p.Launch(cmd.ctx); err != nil {
 		cmd.pipes.closeAll(err)
-		return errors.Join(err, cmd.cleanUp(p))
+		return errors.Join(err, p.cleanUp(cmd.ctx))
 	}
 	cmd.Process = p
 	cmd.watch()
@@ -180,9 +180,9 @@ func (cmd *Cmd) process() *specs.Process {
 	return &p
 }
 
-// cleanUp deletes the process whatever its state, also when the command's context has ended.
-func (cmd *Cmd) cleanUp(p *Process) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.ctx), cleanupTimeout)
+// cleanUp deletes the process whatever its state, also when the context has ended.
+func (p *Process) cleanUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	_, err := p.ForceDelete(ctx)
 	if err != nil {
@@ -264,7 +264,7 @@ func (cmd *Cmd) Wait() error {
 	}
 	cmd.unwatch()
 	<-cmd.watched
-	deleteErr := cmd.cleanUp(cmd.Process)
+	deleteErr := cmd.Process.cleanUp(cmd.ctx)
 	cmd.pipes.closeAll(nil)
 	if result := cmd.result(err); result != nil {
 		return result

@@ -27,7 +27,7 @@ func DefaultSpec(rootfs string, args ...string) *specs.Spec {
 		Linux: &specs.Linux{
 			Namespaces:    defaultNamespaces(),
 			MaskedPaths:   defaultMaskedPaths(),
-			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+			ReadonlyPaths: defaultReadonlyPaths(),
 			Seccomp:       DefaultSeccomp(capabilities.Bounding),
 			Resources:     &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}},
 		},
@@ -73,6 +73,10 @@ func defaultMounts() []specs.Mount {
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
 	}
+}
+
+func defaultReadonlyPaths() []string {
+	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 }
 
 func defaultMaskedPaths() []string {

@@ -616,6 +616,44 @@ func ExampleProcess_Delete() {
 	}
 }
 
+func ExampleClient_NewPod() {
+	var client *hostclient.Client // from Connect
+	ctx := context.Background()
+	pod, err := client.NewPod(ctx, hostclient.PodConfig{
+		ID: "shop", Hostname: "shop",
+		NetDevices: map[string]specs.LinuxNetDevice{"eth1": {Name: "eth0"}}, // the guest's second interface
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pod.Delete(ctx)
+	database := pod.NewContainer("database", hostclient.DefaultSpec("/run/postgres", "postgres")).Init(ctx)
+	if err := database.Start(); err != nil {
+		log.Fatal(err)
+	}
+	server := pod.NewContainer("server", hostclient.DefaultSpec("/run/shop", "serve", "--database", "localhost"))
+	fmt.Println(server.Init(ctx).Run())
+}
+
+func ExamplePod_NewContainer() {
+	var pod *hostclient.Pod // from Client.NewPod
+	ctx := context.Background()
+	web := pod.NewContainer("web", hostclient.DefaultSpec("/run/rootfs", "httpd", "-f"))
+	init := web.Init(ctx)
+	init.Config = func(c *hostclient.ProcessConfig) { c.BuiltIn = hostclient.BuiltInInit }
+	if err := init.Start(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(init.Wait())
+}
+
+func ExamplePod_Delete() {
+	var pod *hostclient.Pod // from Client.NewPod
+	if err := pod.Delete(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+}
+
 func ExampleContainer_Share() {
 	var client *hostclient.Client // from Connect
 	ctx := context.Background()

@@ -22,9 +22,10 @@ type ProcessConfig struct {
 	// ID names the process in the guest, and its container if it makes one; letters, digits, "_", "." and "-", at most 128. Empty: one is made up.
 	ID string
 
-	Spec  *specs.Spec     // of a new container
-	Files []ContainerFile // put into it
-	Share []Share         // namespaces that it has together with others
+	Spec    *specs.Spec     // of a new container
+	Files   []ContainerFile // put into it
+	Share   []Share         // namespaces that it has together with others
+	BuiltIn BuiltIn         // a program of the agent's as its first process
 
 	Container       string         // the container to run in; empty: the guest's own root
 	Process         *specs.Process // what to run there
@@ -82,7 +83,9 @@ func (cfg *ProcessConfig) check() error {
 		return invalid("files are for a new container")
 	case cfg.process() == nil:
 		return invalid("the spec has no process")
-	case len(cfg.process().Args) == 0:
+	case cfg.BuiltIn != NoBuiltIn && cfg.Spec == nil:
+		return invalid("only a new container can have a built-in first process")
+	case len(cfg.process().Args) == 0 && cfg.BuiltIn != BuiltInPause:
 		return invalid("the process has no arguments")
 	case cfg.ConnectTimeout < 0 || cfg.ConnectTimeout > protocol.MaxConnectTimeout:
 		return invalid("connect timeout of %v, at most %v", cfg.ConnectTimeout, protocol.MaxConnectTimeout)
@@ -147,7 +150,7 @@ func (cfg *ProcessConfig) request(requestID instanceID) (*pb.Create, error) {
 		if err != nil {
 			return nil, err
 		}
-		create.What = &pb.Create_Container{Container: &pb.Container{Spec: spec, Files: files, Share: shareMessages(cfg.Share)}}
+		create.What = &pb.Create_Container{Container: &pb.Container{Spec: spec, Files: files, Share: shareMessages(cfg.Share), BuiltIn: pb.BuiltIn(cfg.BuiltIn)}}
 		return create, nil
 	}
 	process, err := processMessage(cfg.Process)

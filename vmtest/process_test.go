@@ -113,7 +113,7 @@ const (
 // patience bounds every wait, without KVM on a busy host.
 const patience = 2 * time.Minute
 
-func newGuest(t *testing.T) *guest {
+func newGuest(t *testing.T, opts ...vmtest.Option) *guest {
 	t.Helper()
 	g := &guest{base: "base"}
 	device := &vsockdev.Config{Fault: func(info vsockdev.ConnInfo) []vsockdev.Fault {
@@ -122,7 +122,7 @@ func newGuest(t *testing.T) *guest {
 		}
 		return nil
 	}}
-	g.VM = vmtest.Start(t, vmtest.Busybox(), vmtest.Machine(func(c *vmm.Config) { c.DeviceConfig = device }))
+	g.VM = vmtest.Start(t, append(opts, vmtest.Busybox(), vmtest.Machine(func(c *vmm.Config) { c.DeviceConfig = device }))...)
 	base := g.process(t, hostclient.ProcessConfig{ID: g.base, Spec: containerSpec("sleep 100000")})
 	if err := base.Launch(deadline(t)); err != nil {
 		t.Fatalf("Launch() of the container for execs = %v; want no error", err)

@@ -14,7 +14,7 @@ import (
 	"github.com/bellhop-vm/bellhop/hostclient"
 )
 
-// TestPods has containers that share namespaces, in one machine.
+// TestPods has containers that share namespaces and containers with a built-in first process, in one machine.
 func TestPods(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots a virtual machine: run without -short")
@@ -31,6 +31,17 @@ func TestPods(t *testing.T) {
 			{"ShareWithoutOwn", testShareWithoutOwn},
 			{"OwnerEnds", testOwnerEnds},
 			{"ShareErrors", testShareErrors},
+			{"InitStatus", testInitStatus},
+			{"InitSignals", testInitSignals},
+			{"InitReaps", testInitReaps},
+			{"InitTerminal", testInitTerminal},
+			{"InitErrors", testInitErrors},
+			{"InitUser", testInitUser},
+			{"InitBinary", testInitBinary},
+			{"Pod", testPod},
+			{"PodReaps", testPodReaps},
+			{"PodUsers", testPodUsers},
+			{"PauseSignals", testPauseSignals},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
 				t.Parallel()
@@ -195,6 +206,7 @@ func testShareUsers(t *testing.T, g *guest) {
 	for _, set := range []*[]string{&spec.Process.Capabilities.Bounding, &spec.Process.Capabilities.Permitted, &spec.Process.Capabilities.Effective} {
 		*set = append(*set, "CAP_SYS_ADMIN")
 	}
+	spec.Linux.Seccomp = hostclient.DefaultSeccomp(spec.Process.Capabilities.Bounding)
 	p := g.start(t, sharing(spec, owner, types...))
 	if got := same(g.namespacesOf(t, owner.Pid()), g.namespacesOf(t, p.Pid())); !slices.Equal(got, slices.Sorted(slices.Values(types))) {
 		t.Errorf("shared namespaces: %q; want %q", got, types)

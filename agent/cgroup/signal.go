@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,8 +18,8 @@ import (
 )
 
 // Signal sends sig to every process in the group and beneath. For SIGKILL it is Kill; for others the group is frozen meanwhile, so that no process that is forked
-// in between is missed. A group that is paused, or that somebody else froze, stays frozen, with the signal pending.
-func (g *Group) Signal(ctx context.Context, sig syscall.Signal) error {
+// in between is missed, and those that are excepted are left out. A group that is paused, or that somebody else froze, stays frozen, with the signal pending.
+func (g *Group) Signal(ctx context.Context, sig syscall.Signal, except ...int) error {
 	if sig == syscall.SIGKILL {
 		return g.Kill()
 	}
@@ -28,24 +29,26 @@ func (g *Group) Signal(ctx context.Context, sig syscall.Signal) error {
 			return err
 		}
 		if before {
-			return g.signalAll(sig)
+			return g.signalAll(sig, except)
 		}
 		err = g.freeze(ctx, signalBound)
 		if err == nil || errors.Is(err, context.DeadlineExceeded) {
-			err = g.signalAll(sig)
+			err = g.signalAll(sig, except)
 		}
 		return errors.Join(err, g.thaw())
 	})
 }
 
-func (g *Group) signalAll(sig syscall.Signal) error {
+func (g *Group) signalAll(sig syscall.Signal, except []int) error {
 	pids, err := pidsBeneath(g.Path())
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, pid := range pids {
-		errs = append(errs, g.signalMember(pid, sig))
+		if !slices.Contains(except, pid) {
+			errs = append(errs, g.signalMember(pid, sig))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -34,6 +34,7 @@ const maxReport = 4096
 type Container struct {
 	id      string
 	spec    *specs.Spec
+	builtIn pb.BuiltIn
 	group   *cgroup.Group
 	log     *slog.Logger
 	spawner hook.Spawner
@@ -41,14 +42,16 @@ type Container struct {
 	fifo    string // libcontainer's exec fifo
 	seccomp []byte // the filter for execs
 
-	lc      *libcontainer.Container
-	pid     int
-	pidfd   *os.File      // closed by Delete, after done
-	report  *os.File      // read end of the pipe of Init; closed by Start or Delete
-	master  *os.File      // of the terminal, until Master takes it
-	stopOOM func()        // nil before the container is made
-	watched bool          // done will be closed
-	done    chan struct{} // closed when the first process is reaped and notify has returned
+	lc        *libcontainer.Container
+	pid       int
+	pidfd     *os.File      // closed by Delete, after done
+	report    *os.File      // read end of the pipe of Init; closed by Start or Delete
+	status    *os.File      // of a built-in process; nil without
+	emptyRoot string        // made for it, if not empty
+	master    *os.File      // of the terminal, until Master takes it
+	stopOOM   func()        // nil before the container is made
+	watched   bool          // done will be closed
+	done      chan struct{} // closed when the first process is reaped and notify has returned
 
 	mu   sync.Mutex
 	gone bool // reaped: the pidfd must not be used any more
@@ -117,7 +120,10 @@ func (c *Container) ended(s pidfd.Status) {
 	c.mu.Lock()
 	c.gone = true
 	c.mu.Unlock()
-	e.OOMKilled = s.Signal == unix.SIGKILL && c.group.OOMKills() > 0
+	if c.status != nil {
+		e = programExit(e, c.status)
+	}
+	e.OOMKilled = e.Signal == unix.SIGKILL && c.group.OOMKills() > 0
 	c.notify(e)
 	close(c.done)
 }
@@ -132,8 +138,11 @@ func (c *Container) Signal(sig syscall.Signal) error {
 	return pidfd.Signal(c.pidfd, sig)
 }
 
-// SignalAll sends to every process of the container, execs too.
+// SignalAll sends to every process of the container, execs too. A built-in init is left out, unless all are killed: it would pass the signal on to a program that has it already.
 func (c *Container) SignalAll(sig syscall.Signal) error {
+	if c.builtIn == pb.BuiltIn_BUILT_IN_INIT {
+		return c.group.Signal(context.Background(), sig, c.pid)
+	}
 	return c.group.Signal(context.Background(), sig)
 }
 
@@ -202,8 +211,13 @@ func (c *Container) destroy() error {
 		c.lc = nil
 		c.poststop(state)
 	}
-	if c.pidfd != nil {
-		_ = c.pidfd.Close()
+	for _, f := range []*os.File{c.pidfd, c.status} {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
+	if c.emptyRoot != "" {
+		return os.RemoveAll(c.emptyRoot)
 	}
 	return nil
 }

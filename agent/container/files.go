@@ -11,12 +11,15 @@ import (
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"golang.org/x/sys/unix"
 
+	"github.com/bellhop-vm/bellhop/protocol/pb"
+
 	"github.com/bellhop-vm/bellhop/agent/seqpacket"
 )
 
 // initFiles are the files that libcontainer's init is given beside its own.
 type initFiles struct {
 	reportRead, reportWrite *os.File // the pipe of Init
+	statusRead, statusWrite *os.File // on which a built-in init says how its program ended; nil without a built-in process
 	console, consoleChild   *os.File // socket pair over which the terminal's master comes; nil without a terminal
 }
 
@@ -27,6 +30,13 @@ func newInitFiles(lp *libcontainer.Process, cfg *configs.Config, req *Request) (
 		return nil, fmt.Errorf("cannot make pipe: %w", err)
 	}
 	lp.ExtraFiles = []*os.File{f.reportWrite}
+	if req.BuiltIn != pb.BuiltIn_BUILT_IN_NONE {
+		if f.statusRead, f.statusWrite, err = os.Pipe(); err != nil {
+			f.close()
+			return nil, fmt.Errorf("cannot make pipe: %w", err)
+		}
+		lp.ExtraFiles = append(lp.ExtraFiles, f.statusWrite, f.reportWrite) // builtin.StatusFD and ReportFD
+	}
 	p := req.Spec.Process
 	if !p.Terminal {
 		lp.Stdin, lp.Stdout, lp.Stderr = req.Stdio[0], req.Stdio[1], req.Stdio[2]
@@ -65,15 +75,15 @@ func own(f *os.File, uid uint32, cfg *configs.Config) error {
 	return nil
 }
 
-// takeReport gives the read end of the report pipe to the caller.
-func (f *initFiles) takeReport() *os.File {
-	r := f.reportRead
-	f.reportRead = nil
-	return r
+// take gives the read ends of the pipes to the caller.
+func (f *initFiles) take() (report, status *os.File) {
+	report, status = f.reportRead, f.statusRead
+	f.reportRead, f.statusRead = nil, nil
+	return report, status
 }
 
 func (f *initFiles) close() {
-	for _, file := range []*os.File{f.reportRead, f.reportWrite, f.console, f.consoleChild} {
+	for _, file := range []*os.File{f.reportRead, f.reportWrite, f.statusRead, f.statusWrite, f.console, f.consoleChild} {
 		if file != nil {
 			_ = file.Close()
 		}

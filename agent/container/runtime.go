@@ -32,6 +32,7 @@ import (
 // Config is what a Runtime needs.
 type Config struct {
 	StateDir string        // libcontainer's state, one directory for each container; made if missing
+	Roots    string        // empty roots, for those that need no other; made if missing
 	Cgroups  *cgroup.Tree  // where containers live
 	Waiter   *pidfd.Waiter // reaps their first processes; outlives the Runtime
 	Spawner  hook.Spawner  // starts hooks; outlives the Runtime
@@ -54,20 +55,43 @@ func NewRuntime(cfg Config) *Runtime {
 
 // Request says what to make.
 type Request struct {
-	ID     string
-	Spec   *specs.Spec        // checked by ParseSpec
-	Stdio  [3]*os.File        // borrowed until Create returns; unused with a terminal
-	Size   *pb.Size           // of the terminal at first; nil: the spec's
-	Exited func(process.Exit) // called once when the first process has ended; also before Create returns
-	OOM    func()             // called each time that a process of the container was killed for lack of memory
+	ID      string
+	Spec    *specs.Spec        // checked by ParseSpec
+	BuiltIn pb.BuiltIn         // the first process, with which the spec was checked
+	Stdio   [3]*os.File        // borrowed until Create returns; unused with a terminal
+	Size    *pb.Size           // of the terminal at first; nil: the spec's
+	Exited  func(process.Exit) // called once when the first process has ended; also before Create returns
+	OOM     func()             // called each time that a process of the container was killed for lack of memory
 }
 
 // Create makes the container, whose first process then waits to be released by Start. If it fails, nothing is left. Libcontainer cannot be interrupted: the
 // context is looked at before and after.
-func (r *Runtime) Create(ctx context.Context, req *Request) (_ *Container, err error) {
+func (r *Runtime) Create(ctx context.Context, req *Request) (*Container, error) {
+	if req.Spec.Root != nil {
+		return r.createIn(ctx, req, "")
+	}
+	empty, err := r.makeRoot(req.ID)
+	if err != nil {
+		return nil, err
+	}
+	req.Spec.Root = &specs.Root{Path: empty, Readonly: true}
+	c, err := r.createIn(ctx, req, empty)
+	if err != nil {
+		_ = os.RemoveAll(empty)
+	}
+	return c, err
+}
+
+// createIn makes the container, whose root is the given empty one, or another if that is "".
+func (r *Runtime) createIn(ctx context.Context, req *Request, empty string) (*Container, error) {
 	cfg, lp, err := r.convert(req)
 	if err != nil {
 		return nil, err
+	}
+	if empty != "" {
+		if err := giveRoot(empty, cfg); err != nil {
+			return nil, err
+		}
 	}
 	filter, err := r.filters.get(req.Spec.Linux.Seccomp) // it is of no use before the first exec, but says now what cannot be had
 	if err != nil {
@@ -79,7 +103,7 @@ func (r *Runtime) Create(ctx context.Context, req *Request) (_ *Container, err e
 	}
 	cfg.Cgroups.Path = group.Rel() // relative to the mount of the hierarchy, and absolute
 	c := &Container{
-		id: req.ID, spec: req.Spec, group: group, log: r.cfg.Logger, spawner: r.cfg.Spawner, notify: req.Exited,
+		id: req.ID, spec: req.Spec, builtIn: req.BuiltIn, emptyRoot: empty, group: group, log: r.cfg.Logger, spawner: r.cfg.Spawner, notify: req.Exited,
 		fifo: filepath.Join(r.cfg.StateDir, req.ID, "exec.fifo"), seccomp: filter, done: make(chan struct{}),
 	}
 	if err := r.create(ctx, c, req, cfg, lp); err != nil {
@@ -102,7 +126,11 @@ func (r *Runtime) convert(req *Request) (*configs.Config, *libcontainer.Process,
 		return nil, nil, err
 	}
 	lp, err := newProcess(req.Spec.Process)
-	return cfg, lp, err
+	if err != nil {
+		return nil, nil, err
+	}
+	lp.Args = req.firstArgs()
+	return cfg, lp, nil
 }
 
 // CgroupName is the spec's path, beneath the agent's root also where it is absolute, or the id.
@@ -134,7 +162,7 @@ func ResolveUser(spec *specs.Spec) error {
 }
 
 func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *configs.Config, lp *libcontainer.Process) error {
-	refusal := watchProgram(cfg, req.Spec.Process)
+	refusal := watchProgram(cfg, req)
 	files, err := newInitFiles(lp, cfg, req)
 	if err != nil {
 		return err
@@ -152,7 +180,7 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *c
 		}
 		return fmt.Errorf("libcontainer: %w", err)
 	}
-	c.report = files.takeReport()
+	c.report, c.status = files.take()
 	c.stopOOM = c.group.WatchOOM(req.OOM)
 	if err := c.watch(lp, r.cfg.Waiter); err != nil {
 		return err

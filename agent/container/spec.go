@@ -14,15 +14,20 @@ import (
 
 	"github.com/bellhop-vm/bellhop/agent/failure"
 	"github.com/bellhop-vm/bellhop/protocol"
+	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
-// ParseSpec decodes a config.json strictly: a field that the runtime-spec does not name is refused by its name, and so is what could not be done.
-func ParseSpec(b []byte) (*specs.Spec, error) {
+// ParseSpec decodes a config.json strictly: a field that the runtime-spec does not name is refused by its name, and so is what could not be done. A container whose first process is only a pause needs no
+// root, whose place is then nil, and no process.
+func ParseSpec(b []byte, first pb.BuiltIn) (*specs.Spec, error) {
 	spec := new(specs.Spec)
 	if err := decodeStrictly(b, "spec", spec); err != nil {
 		return nil, err
 	}
-	return spec, checkSpec(spec)
+	if err := checkBuiltIn(spec, first); err != nil {
+		return nil, err
+	}
+	return spec, checkSpec(spec, first)
 }
 
 // decodeStrictly decodes one JSON object. The errors name the field of the request that it came in.
@@ -39,13 +44,13 @@ func decodeStrictly(b []byte, field string, v any) error {
 }
 
 // checkSpec refuses what libcontainer would ignore or do in the agent's own namespaces.
-func checkSpec(s *specs.Spec) error {
+func checkSpec(s *specs.Spec, first pb.BuiltIn) error {
 	switch {
 	case !strings.HasPrefix(s.Version, "1."):
 		return failure.Field("ociVersion", "%q, must be 1.x", s.Version)
 	case s.Process == nil:
 		return failure.Field("process", "missing")
-	case s.Root == nil || !path.IsAbs(s.Root.Path):
+	case s.Root == nil && first != pb.BuiltIn_BUILT_IN_PAUSE, s.Root != nil && !path.IsAbs(s.Root.Path):
 		return failure.Field("root.path", "must be an absolute path in the guest")
 	case s.Linux == nil || !hasNamespace(s, specs.MountNamespace):
 		return failure.Field("linux.namespaces", "must have a mount namespace")

@@ -13,12 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bellhop-vm/bellhop/agent/failure"
+	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
 const minimal = `{"ociVersion":"1.2.0","root":{"path":"/r"},"process":{"user":{"uid":0,"gid":0},"args":["sh"],"cwd":"/"},"linux":{"namespaces":[{"type":"mount"}]}}`
 
 func TestParseSpec(t *testing.T) {
-	if _, err := ParseSpec([]byte(minimal)); err != nil {
+	if _, err := ParseSpec([]byte(minimal), pb.BuiltIn_BUILT_IN_NONE); err != nil {
 		t.Fatalf("ParseSpec(minimal) = %v", err)
 	}
 	replace := func(from, to string) string {
@@ -49,7 +50,7 @@ func TestParseSpec(t *testing.T) {
 		{"windows", replace(`"linux"`, `"windows":{"layerFolders":null},"linux"`), "windows"},
 		{"command line", replace(`"cwd"`, `"commandLine":"x","cwd"`), "process.commandLine"},
 	} {
-		_, err := ParseSpec([]byte(tt.spec))
+		_, err := ParseSpec([]byte(tt.spec), pb.BuiltIn_BUILT_IN_NONE)
 		if !errors.Is(err, errdefs.ErrInvalidArgument) || failure.Status(err).Field != tt.field {
 			t.Errorf("%s: ParseSpec() = %v (field %q); want invalid argument, field %q", tt.name, err, failure.Status(err).Field, tt.field)
 		}
@@ -63,7 +64,7 @@ func FuzzParseSpec(f *testing.F) {
 	f.Add([]byte(minimal))
 	f.Add([]byte(`{"process":null,"linux":{"namespaces":null}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		spec, err := ParseSpec(b)
+		spec, err := ParseSpec(b, pb.BuiltIn_BUILT_IN_NONE)
 		if err != nil {
 			if !errors.Is(err, errdefs.ErrInvalidArgument) {
 				t.Errorf("ParseSpec() = %v; want invalid argument", err)
@@ -77,7 +78,7 @@ func FuzzParseSpec(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ParseSpec(again); err != nil {
+		if _, err := ParseSpec(again, pb.BuiltIn_BUILT_IN_NONE); err != nil {
 			t.Errorf("ParseSpec of its own JSON = %v", err)
 		}
 	})

@@ -23,6 +23,7 @@ type config struct {
 	user        string
 	interactive bool // stdin is connected
 	terminal    bool
+	init        bool  // the process is the child of a small init
 	memory      int64 // bytes
 	cpus        int
 	kernel      string
@@ -42,8 +43,8 @@ Usage:
   bellhop run --rootfs DIR [flags] -- CMD [ARG...]
 
 Changes that CMD makes to its root file system are gone when it ends. Signals are
-passed on to CMD. It is process 1 of its container, and ignores those that it does
-not handle; the third interrupt or termination ends the machine.
+passed on to CMD. Without --init it is process 1 of its container, and ignores those
+that it does not handle; the third interrupt or termination ends the machine.
 
 Flags:
 `
@@ -61,6 +62,7 @@ func parseRun(args []string, out io.Writer) (*config, error) {
 	fs.BoolVar(&cfg.readOnly, "read-only", false, "let the container not write to its root file system")
 	fs.BoolVarP(&cfg.interactive, "interactive", "i", false, "connect stdin")
 	fs.BoolVarP(&cfg.terminal, "tty", "t", false, "run in a terminal; with -i it is this one")
+	fs.BoolVar(&cfg.init, "init", false, "run a small init that reaps orphans and passes signals on to CMD, its child")
 	fs.StringVarP(&memory, "memory", "m", "512M", "the machine's memory, with suffix K, M or G")
 	fs.IntVar(&cfg.cpus, "cpus", 2, "the machine's processors")
 	fs.StringArrayVarP(&cfg.env, "env", "e", nil, "environment variable NAME=VALUE, or NAME to pass it on")

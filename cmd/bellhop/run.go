@@ -101,6 +101,9 @@ func processConfig(cfg *config, rootfs string, times *timeline) (hostclient.Proc
 	spec.Process.Env = environment(spec.Process.Env, cfg)
 
 	pc := hostclient.ProcessConfig{ID: "run", Spec: spec, Stdout: times.first(cfg.stdout)}
+	if cfg.init {
+		pc.BuiltIn = hostclient.BuiltInInit
+	}
 	if cfg.interactive {
 		pc.Stdin = cfg.stdin
 	}

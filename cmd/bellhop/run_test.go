@@ -103,6 +103,7 @@ func TestRun(t *testing.T) {
 		{name: "output", argv: []string{"sh", "-c", "echo out; echo err >&2"}, stdout: "out\n", stderr: "err\n"},
 		{name: "code, read-only", flags: []string{"--read-only"}, argv: []string{"sh", "-c", "touch /x 2>/dev/null || exit 42"}, code: 42},
 		{name: "signal", argv: []string{"/bin/crash"}, code: 139},
+		{name: "signal below an init", flags: []string{"--init"}, argv: []string{"sh", "-c", "[ $$ != 1 ] && echo child; kill -TERM $$"}, code: 143, stdout: "child\n"},
 		{name: "not found", argv: []string{"/bin/nope"}, code: 127, stderr: "/bin/nope"},
 		{name: "not found in PATH", argv: []string{"nope"}, code: 127, stderr: "nope"},
 		{name: "not executable", argv: []string{"/etc/plain"}, code: 126, stderr: "/etc/plain"},

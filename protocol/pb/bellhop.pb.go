@@ -135,6 +135,43 @@ func (x Stream) String() string {
 	return strconv.Itoa(int(x))
 }
 
+// BuiltIn is a program of the agent's that is a container's first process.
+type BuiltIn int32
+
+const (
+	BuiltIn_BUILT_IN_NONE  BuiltIn = 0
+	BuiltIn_BUILT_IN_INIT  BuiltIn = 1 // runs the spec's process as its child
+	BuiltIn_BUILT_IN_PAUSE BuiltIn = 2 // only waits
+)
+
+// Enum value maps for BuiltIn.
+var (
+	BuiltIn_name = map[int32]string{
+		0: "BUILT_IN_NONE",
+		1: "BUILT_IN_INIT",
+		2: "BUILT_IN_PAUSE",
+	}
+	BuiltIn_value = map[string]int32{
+		"BUILT_IN_NONE":  0,
+		"BUILT_IN_INIT":  1,
+		"BUILT_IN_PAUSE": 2,
+	}
+)
+
+func (x BuiltIn) Enum() *BuiltIn {
+	p := new(BuiltIn)
+	*p = x
+	return p
+}
+
+func (x BuiltIn) String() string {
+	name, valid := BuiltIn_name[int32(x)]
+	if valid {
+		return name
+	}
+	return strconv.Itoa(int(x))
+}
+
 type StdioMode int32
 
 const (
@@ -1492,9 +1529,10 @@ func (*Create_Exec) isCreate_What() {}
 
 type Container struct {
 	unknownFields []byte
-	Spec          []byte   `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`   // OCI runtime-spec, JSON (config.json)
-	Files         []*File  `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"` // put into it
-	Share         []*Share `protobuf:"bytes,3,rep,name=share,proto3" json:"share,omitempty"` // namespaces that are another container's
+	Spec          []byte   `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`                      // OCI runtime-spec, JSON (config.json)
+	Files         []*File  `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"`                    // put into it
+	Share         []*Share `protobuf:"bytes,3,rep,name=share,proto3" json:"share,omitempty"`                    // namespaces that are another container's
+	BuiltIn       BuiltIn  `protobuf:"varint,4,opt,name=built_in,json=builtIn,proto3" json:"builtIn,omitempty"` // what the first process is, if not the spec's own
 }
 
 func (x *Container) Reset() {
@@ -1522,6 +1560,13 @@ func (x *Container) GetShare() []*Share {
 		return x.Share
 	}
 	return nil
+}
+
+func (x *Container) GetBuiltIn() BuiltIn {
+	if x != nil {
+		return x.BuiltIn
+	}
+	return BuiltIn_BUILT_IN_NONE
 }
 
 // File is a file that the agent puts into a container, on top of what its root file system has there.
@@ -5987,6 +6032,9 @@ func (this *Container) EqualVT(that *Container) bool {
 			}
 		}
 	}
+	if this.BuiltIn != that.BuiltIn {
+		return false
+	}
 	return string(this.unknownFields) == string(that.unknownFields)
 }
 
@@ -10395,6 +10443,11 @@ func (m *Container) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.BuiltIn != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.BuiltIn))
+		i--
+		dAtA[i] = 0x20
 	}
 	if len(m.Share) > 0 {
 		for iNdEx := len(m.Share) - 1; iNdEx >= 0; iNdEx-- {
@@ -15824,6 +15877,9 @@ func (m *Container) SizeVT() (n int) {
 			n += 1 + l + protobuf_go_lite.SizeOfVarint(uint64(l))
 		}
 	}
+	if m.BuiltIn != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.BuiltIn))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -20531,6 +20587,17 @@ func (m *Container) UnmarshalVT(dAtA []byte) error {
 				return err
 			}
 			iNdEx = postIndex
+		case 4:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field BuiltIn", wireType)
+			}
+			m.BuiltIn = 0
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			m.BuiltIn = BuiltIn(_v)
+			if err != nil {
+				return err
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
