@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/bellhop-vm/bellhop/hostclient"
+	"github.com/bellhop-vm/bellhop/vmtest"
 )
 
 // TestPods has containers that share namespaces and containers with a built-in first process, in one machine.
@@ -19,7 +20,7 @@ func TestPods(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots a virtual machine: run without -short")
 	}
-	g := newGuest(t)
+	g := newGuest(t, vmtest.Modules("virtio_net", "veth"), withCard())
 	t.Run("Independent", func(t *testing.T) {
 		for _, tt := range []struct {
 			name string
@@ -42,6 +43,8 @@ func TestPods(t *testing.T) {
 			{"PodReaps", testPodReaps},
 			{"PodUsers", testPodUsers},
 			{"PauseSignals", testPauseSignals},
+			{"Veth", testVeth},
+			{"Card", testCard},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
 				t.Parallel()
