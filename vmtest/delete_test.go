@@ -142,17 +142,22 @@ func testSurvivors(t *testing.T, g *guest) {
 	}
 }
 
+// writableCgroup lets a container make cgroups beneath its own.
+func writableCgroup(spec *specs.Spec) {
+	for i, m := range spec.Mounts {
+		if m.Destination == "/sys/fs/cgroup" {
+			spec.Mounts[i] = specs.Mount{Destination: m.Destination, Type: "cgroup", Source: "cgroup"}
+		}
+	}
+}
+
 // testNestedCgroups has a container make cgroups with controllers beneath its own: execs find a place, and it can be deleted.
 func testNestedCgroups(t *testing.T, g *guest) {
 	ctx := deadline(t)
 	out := new(output)
 	cfg := g.script(first, "cd /sys/fs/cgroup && mkdir -p a/b init && echo $$ >init/cgroup.procs && echo +memory >cgroup.subtree_control && "+
 		"(echo 0 >a/b/cgroup.procs; sleep 1000 &) && echo up; sleep 1000")
-	for i, m := range cfg.Spec.Mounts {
-		if m.Destination == "/sys/fs/cgroup" {
-			cfg.Spec.Mounts[i] = specs.Mount{Destination: m.Destination, Type: "cgroup", Source: "cgroup"}
-		}
-	}
+	writableCgroup(cfg.Spec)
 	cfg.Stdout = out
 	p := g.start(t, cfg)
 	out.await(t, "up\n")

@@ -91,6 +91,7 @@ func TestProcesses(t *testing.T) {
 	// These do something to the whole machine.
 	t.Run("ReusedPid", func(t *testing.T) { testReusedPid(t, g) })
 	t.Run("StreamThatDoesNotCome", func(t *testing.T) { testMissingStream(t, g) })
+	t.Run("Crowd", func(t *testing.T) { testCrowd(t, g) })
 	t.Run("Pause", func(t *testing.T) { testPause(t, g) })
 	t.Run("ExactlyOnce", func(t *testing.T) { testExactlyOnce(t, g) })
 	t.Run("NothingIsLeft", func(t *testing.T) { testNothingIsLeft(t, g) })

@@ -3,6 +3,7 @@ package vmtest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -147,36 +148,56 @@ func testOutOfMemory(t *testing.T, g *guest) {
 		}
 	})
 	t.Run("further", func(t *testing.T) {
-		ctx, stop := context.WithCancel(deadline(t))
-		defer stop()
-		container := g.start(t, limited("sleep 1000"))
-		oom, ready := make(chan struct{}), make(chan struct{})
-		watched := make(chan struct{})
-		go func() {
-			defer close(watched)
-			for e := range g.Client.Watch(ctx) {
-				switch e := e.(type) {
-				case hostclient.Synced:
-					close(ready)
-				case hostclient.OutOfMemory:
-					if e.Container == container.ID() {
-						close(oom)
-						return
-					}
+		g.checkOutOfMemory(t, g.start(t, limited("sleep 1000")), hungry)
+	})
+	// The limit is that of a cgroup that the container has made itself, and the exec goes there.
+	t.Run("nested", func(t *testing.T) {
+		out := new(output)
+		cfg := g.script(first, fmt.Sprintf("cd /sys/fs/cgroup && mkdir inner init && echo $$ >init/cgroup.procs && echo +memory >cgroup.subtree_control && "+
+			"echo %d >inner/memory.max && echo 0 >inner/memory.swap.max && echo up; sleep 1000", limit))
+		writableCgroup(cfg.Spec)
+		cfg.Stdout = out
+		container := g.start(t, cfg)
+		out.await(t, "up\n")
+		g.checkOutOfMemory(t, container, "echo $$ >/sys/fs/cgroup/inner/cgroup.procs; "+hungry)
+	})
+}
+
+// checkOutOfMemory runs a script in a container, which the kernel is to kill for want of memory: its status says so, as does the watch of the container, which lives on.
+func (g *guest) checkOutOfMemory(t *testing.T, container *hostclient.Process, script string) {
+	t.Helper()
+	ctx, stop := context.WithCancel(deadline(t))
+	defer stop()
+	oom, ready := make(chan struct{}), make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		for e := range g.Client.Watch(ctx) {
+			switch e := e.(type) {
+			case hostclient.Synced:
+				close(ready)
+			case hostclient.OutOfMemory:
+				if e.Container == container.ID() {
+					close(oom)
+					return
 				}
 			}
-		}()
-		<-ready
-		x := g.start(t, hostclient.ProcessConfig{Container: container.ID(), Process: g.script(further, hungry).Process})
-		if status, err := x.Wait(ctx); err != nil || status.ExitCode() != 137 || !status.OOMKilled {
-			t.Errorf("Wait() = %+v, %v; want 137, for want of memory", status, err)
 		}
-		select {
-		case <-oom:
-		case <-ctx.Done():
-			t.Error("the watch told of no lack of memory")
-		}
-		stop()
-		<-watched
-	})
+	}()
+	<-ready
+	x := g.start(t, hostclient.ProcessConfig{Container: container.ID(), Process: g.script(further, script).Process})
+	if status, err := x.Wait(ctx); err != nil || status.ExitCode() != 137 || !status.OOMKilled {
+		t.Errorf("Wait() = %+v, %v; want 137, for want of memory", status, err)
+	}
+	select {
+	case <-oom:
+	case <-ctx.Done():
+		t.Error("the watch told of no lack of memory")
+	}
+	stop()
+	<-watched
+	g.checkState(t, "after the lack of memory", hostclient.StateRunning, container)
+	if s, err := g.Client.Container(container.ID()).Statistics(deadline(t)); err != nil || s.Memory.OOMKills == 0 {
+		t.Errorf("Statistics() = %+v, %v; want the kill counted", s, err)
+	}
 }
