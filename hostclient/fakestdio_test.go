@@ -27,6 +27,7 @@ type fakeStdio struct {
 	generation [3]uint32
 	conns      [3]net.Conn
 	lengths    [3]uint64 // instead of the true ones in drained; 0: the true ones
+	wantInput  uint64    // instead of the true offset in an Attach; 0: the true one
 	wg         sync.WaitGroup
 }
 
@@ -103,6 +104,9 @@ func (s *fakeStdio) dial(stream pb.Stream, generation, port uint32, token []byte
 	defer s.mu.Unlock()
 	if stream == pb.Stream_STREAM_STDIN {
 		from = uint64(len(s.in))
+		if generation > 1 && s.wantInput > 0 {
+			from = s.wantInput
+		}
 	}
 	p := protocol.Preamble{Stream: stream, Generation: generation, Token: protocol.Token(token), Offset: from}
 	if err := protocol.WritePreamble(conn, p); err != nil {

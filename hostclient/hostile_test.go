@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -182,5 +183,33 @@ func TestHostileStreams(t *testing.T) {
 	}
 	if _, streams := g.count(); streams > 10 {
 		t.Errorf("the client tried %d times; want a few", streams)
+	}
+}
+
+// A guest that wants to go on with stdin where nothing was ever sent breaks the protocol: Wait says so, though the process does not end.
+func TestHostileInputOffset(t *testing.T) {
+	checkLeaks(t)
+	g := newFakeGuest(t)
+	running, release := make(chan struct{}), make(chan struct{})
+	s := serveStdio(g, func(*fakeStdio) *pb.Exited {
+		close(running)
+		<-release
+		return &pb.Exited{}
+	})
+	t.Cleanup(func() { close(release) })
+	s.wantInput = 1 << 30
+	c := connect(t, g, nil)
+	cfg := sleeper("web")
+	in, feed := io.Pipe()
+	defer feed.Close()
+	cfg.Stdin = in
+	p := newProcess(t, c, cfg)
+	if err := p.Launch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-running
+	s.hangUp(Stdin)
+	if st, err := p.Wait(t.Context()); !errors.Is(err, protocol.ErrProtocol) || !strings.Contains(err.Error(), "stdin") {
+		t.Errorf("Wait() = %v, %v; want protocol.ErrProtocol about stdin", st, err)
 	}
 }

@@ -134,7 +134,8 @@ func (p *Process) Resize(ctx context.Context, columns, rows int) error {
 	})
 }
 
-// CloseStdin ends the process's input before the Reader does: what was read from it arrives, the rest is not read.
+// CloseStdin ends the process's input before the Reader does. Everything arrives that the Reader gave before its last Read was called; what that Read gives, if it is still
+// going on, is dropped, and there is no other. Whoever wants to lose nothing ends the Reader instead, or closes the pipe of StdinPipe.
 func (p *Process) CloseStdin(ctx context.Context) error {
 	what := "close the input of process " + p.id
 	if err := p.exists(); err != nil {

@@ -31,6 +31,7 @@ type stdio struct {
 	finishing context.Context // ends when a stream is lost for good, or detached; its cause says why
 	giveUp    context.CancelCauseFunc
 	kept      chan struct{} // closed when keepAttached has returned
+	violated  chan struct{} // closed when a stream is lost since the guest breaks the protocol: there is no use in waiting for its exit
 
 	mu         sync.Mutex
 	generation [3]uint32
@@ -52,6 +53,7 @@ func newStdio(set *streams.Set, cfg *ProcessConfig, generation [3]uint32) *stdio
 		connected:  [3]bool{cfg.Stdin != nil, cfg.Stdout != nil, cfg.Stderr != nil},
 		toldNews:   make(chan struct{}, 1),
 		kept:       make(chan struct{}),
+		violated:   make(chan struct{}),
 		generation: generation,
 	}
 	s.finishing, s.giveUp = context.WithCancelCause(context.Background())
@@ -190,6 +192,9 @@ func (p *Process) keepAttached() {
 			if err := p.restore(ctx, l); err != nil && ctx.Err() == nil {
 				p.log.Warn("lost a stream", "process", p.id, "stream", Stream(l.Stream), "err", err)
 				p.stdio.giveUp(fmt.Errorf("lost %v: %w", Stream(l.Stream), err))
+				if errors.Is(err, protocol.ErrProtocol) {
+					close(p.stdio.violated)
+				}
 				return
 			}
 		}

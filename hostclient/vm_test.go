@@ -172,7 +172,8 @@ func testCloseStdin(t *testing.T, vm *vmtest.VM) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	io.WriteString(writer, "kept") // the relay has taken it when this returns
+	io.WriteString(writer, "kept")
+	io.WriteString(writer, "") // taken by the Read behind: what was given before is kept
 	if err := cmd.Process.CloseStdin(vmContext(t)); err != nil {
 		t.Errorf("CloseStdin() = %v; want no error", err)
 	}

@@ -13,7 +13,7 @@ import (
 // DrainTimeout, which [ExitStatus.Outputs] tells. Any number of callers may wait, before, during and after the run; the process must be created.
 //
 // When the caller's Reader or Writer failed, the error is theirs and the status is set all the same; otherwise one of them is meaningful. A process that exited with another
-// code than 0 is not an error here.
+// code than 0 is not an error here. A guest that breaks the protocol of the process's streams is protocol.ErrProtocol at once, whether the process has exited or not.
 func (p *Process) Wait(ctx context.Context) (ExitStatus, error) {
 	w, err := p.beginWait()
 	if err != nil {
@@ -22,9 +22,19 @@ func (p *Process) Wait(ctx context.Context) (ExitStatus, error) {
 	select {
 	case <-w.done:
 		return w.final, w.err
+	case <-p.violated():
+		return ExitStatus{}, operationError("wait for process "+p.id, p.stdio.lost())
 	case <-ctx.Done():
 		return ExitStatus{}, operationError("wait for process "+p.id, context.Cause(ctx))
 	}
+}
+
+// violated is closed when the guest has broken the protocol of the process's streams; nil without streams.
+func (p *Process) violated() <-chan struct{} {
+	if p.stdio == nil {
+		return nil
+	}
+	return p.stdio.violated
 }
 
 // WaitExit waits until the process has exited, whether its output is delivered or not.

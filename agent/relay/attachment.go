@@ -108,6 +108,7 @@ func (in *input) retire() {
 	in.rcv.Broken()
 	if !in.over() {
 		in.forget()
+		in.rcv.Dropped()
 	}
 }
 

@@ -176,14 +176,21 @@ func newSet(t testing.TB, h *fakeHost, opt Options) (*Set, [3]*os.File) {
 		t.Fatal(err)
 	}
 	for i, f := range files {
-		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[i] = os.NewFile(uintptr(fd), f.Name())
-		t.Cleanup(func() { files[i].Close() })
+		files[i] = dupFile(t, f)
 	}
 	return s, files
+}
+
+// dupFile duplicates a file of the process, which Start closes.
+func dupFile(t testing.TB, f *os.File) *os.File {
+	t.Helper()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := os.NewFile(uintptr(fd), f.Name())
+	t.Cleanup(func() { d.Close() })
+	return d
 }
 
 // eventually polls a real condition.

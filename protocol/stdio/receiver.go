@@ -208,6 +208,9 @@ func (r *Receiver) Broken() {
 	r.headN, r.left, r.outN = 0, 0, 0
 }
 
+// Dropped says that what was taken off the connection and not delivered is dropped; it comes again.
+func (r *Receiver) Dropped() { r.parsed = r.offset }
+
 // Attached says that a connection is up whose preamble named Offset. What had been taken off an earlier connection and not delivered is to be dropped by the owner: it comes
 // again.
 func (r *Receiver) Attached() {

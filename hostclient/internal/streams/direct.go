@@ -18,13 +18,15 @@ type direct struct {
 	stream pb.Stream
 	copy   func(net.Conn) error
 
-	mu     sync.Mutex
-	cond   sync.Cond
-	conn   net.Conn
-	done   bool // copy has returned
-	ended  bool // an input that the caller ended
-	closed bool
-	err    error
+	mu      sync.Mutex
+	cond    sync.Cond
+	conn    net.Conn
+	begun   bool // Create is answered: the connection is final
+	copying bool // copy was started
+	done    bool // copy has returned
+	ended   bool // an input that the caller ended
+	closed  bool
+	err     error
 }
 
 func newDirectOutput(s *Set, name pb.Stream, w io.Writer) *direct {
@@ -62,18 +64,38 @@ func (d *direct) check(p protocol.Preamble) error {
 	return nil
 }
 
+// arrived takes the place of a connection that the guest has given up. None carries a byte before Create is answered, so nothing is lost with it.
 func (d *direct) arrived(c net.Conn, _ protocol.Preamble) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
+	if d.closed || d.copying {
 		_ = c.Close()
 		return
+	}
+	if d.conn != nil {
+		_ = d.conn.Close()
 	}
 	d.conn = c
 	if d.ended {
 		closeWrite(c)
 	}
-	d.set.crew.run(func() { d.run(c) })
+	d.start()
+}
+
+// begin says that Create is answered.
+func (d *direct) begin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.begun = true
+	d.start()
+}
+
+// start begins to copy when all is ready. mu is held.
+func (d *direct) start() {
+	if c := d.conn; d.begun && c != nil && !d.copying && !d.closed {
+		d.copying = true
+		d.set.crew.run(func() { d.run(c) })
+	}
 }
 
 func (d *direct) run(c net.Conn) {

@@ -38,12 +38,15 @@ type Hub struct {
 	undecided []net.Conn // oldest first
 }
 
-// expectation is one stream that the guest is to dial for.
+// expectation is one stream that the guest is to dial for, as often as it must until its Create or Attach is answered.
 type expectation struct {
 	again bool // it has arrived before; of its Set, under the mu there
 
 	token protocol.Token
-	spent bool // by the connection that is being accepted, or was
+	busy  bool // a connection is being accepted
+
+	// replace ends the connection that has arrived before, if there is one: the guest has given it up. The error says that it can't now.
+	replace func(context.Context) error
 
 	// check compares the preamble with what was asked for.
 	check func(protocol.Preamble) error
@@ -128,15 +131,20 @@ func (h *Hub) decide(conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	e, err := h.claim(p)
+	e, err := h.claim(p.Token)
 	if err != nil {
 		return err
 	}
-	if err := h.accept(conn, p); err != nil {
-		h.unclaim(e)
+	defer h.unclaim(e)
+	if err := e.replace(h.ctx); err != nil {
 		return err
 	}
-	h.forget(e)
+	if err := e.check(p); err != nil {
+		return err
+	}
+	if err := h.accept(conn, p); err != nil {
+		return err
+	}
 	e.arrived(conn, p)
 	return nil
 }
@@ -164,30 +172,27 @@ func (h *Hub) decided(conn net.Conn) {
 
 var errUnexpected = errors.New("no stream with this token is expected")
 
-// claim finds the expectation of p's token, looking at all of them whatever it finds, and reserves it.
-func (h *Hub) claim(p protocol.Preamble) (*expectation, error) {
+// claim finds the expectation of a token, looking at all of them whatever it finds, and reserves it.
+func (h *Hub) claim(token protocol.Token) (*expectation, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var found *expectation
 	for _, e := range h.expected {
-		if e.token.Equal(p.Token) {
+		if e.token.Equal(token) {
 			found = e
 		}
 	}
-	if found == nil || found.spent {
+	if found == nil || found.busy {
 		return nil, errUnexpected
 	}
-	if err := found.check(p); err != nil {
-		return nil, err
-	}
-	found.spent = true
+	found.busy = true
 	return found, nil
 }
 
 func (h *Hub) unclaim(e *expectation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	e.spent = false
+	e.busy = false
 }
 
 // accept answers. The deadline of the preamble still holds.
@@ -204,34 +209,12 @@ func (h *Hub) expect(e *expectation) {
 	h.expected = append(h.expected, e)
 }
 
-// forget ends an expectation. It may have been met in the meantime.
-func (h *Hub) forget(e *expectation) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if i := slices.Index(h.expected, e); i >= 0 {
-		h.expected = slices.Delete(h.expected, i, i+1)
-	}
-}
-
-// renew expects again what was met, under the same token.
-func (h *Hub) renew(e *expectation) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	e.spent = false
-	if !slices.Contains(h.expected, e) {
-		h.expected = append(h.expected, e)
-	}
-}
-
 // withdraw ends an expectation, and reports false when a connection is about to meet it.
 func (h *Hub) withdraw(e *expectation) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if e.spent {
-		return false
-	}
 	if i := slices.Index(h.expected, e); i >= 0 {
 		h.expected = slices.Delete(h.expected, i, i+1)
 	}
-	return true
+	return !e.busy
 }

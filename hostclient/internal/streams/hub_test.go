@@ -102,6 +102,7 @@ func TestHubRefuses(t *testing.T) {
 	if _, err := g.connect(good); err != nil {
 		t.Errorf("the right preamble after the wrong ones: %v", err)
 	}
+	s.Created()
 	if _, err := g.connect(good); err == nil {
 		t.Error("a spent token is accepted")
 	}

@@ -47,6 +47,9 @@ func newInput(s *Set, r io.Reader, ring uint32) *input {
 	return in
 }
 
+// errNotHeld says that the guest wants to go on with stdin where it can't: behind what was ever sent, or before what it has acknowledged.
+var errNotHeld = fmt.Errorf("%w: offset out of range", protocol.ErrProtocol)
+
 // begin makes the sender, whose first byte is at offset.
 func (in *input) begin(offset uint64) {
 	in.snd = stdio.NewSender(stdio.NewRing(in.set.hub.pool, in.ring, offset), protocol.MaxChunk, false)
@@ -64,7 +67,7 @@ func (in *input) check(p protocol.Preamble) error {
 		return fmt.Errorf("%w: stdin comes with mode %d, generation %d", protocol.ErrProtocol, p.Mode, p.Generation)
 	}
 	if in.snd != nil && (p.Offset < in.snd.Acked() || p.Offset > in.snd.Next()) {
-		return fmt.Errorf("%w: stdin wants offset %d, %d to %d are there", protocol.ErrProtocol, p.Offset, in.snd.Acked(), in.snd.Next())
+		return fmt.Errorf("%w: stdin wants offset %d, %d to %d are there", errNotHeld, p.Offset, in.snd.Acked(), in.snd.Next())
 	}
 	return nil
 }
@@ -266,11 +269,12 @@ func (in *input) records(c net.Conn, b []byte, err error) bool {
 
 // broken forgets the connection. mu is held, as for drop.
 func (in *input) broken(err error) {
+	c := in.conn
 	in.drop()
 	in.snd.Broken()
 	if !in.retired && !in.closed {
 		in.set.log.Debug("data connection lost", "stream", "stdin", "error", err)
-		in.set.connectionLost(LostStream{Stream: pb.Stream_STREAM_STDIN, Generation: in.gen})
+		in.set.connectionLost(c, LostStream{Stream: pb.Stream_STREAM_STDIN, Generation: in.gen})
 	}
 }
 

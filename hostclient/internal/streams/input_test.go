@@ -3,6 +3,7 @@ package streams
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -68,4 +69,73 @@ func TestInputGoesOnAtItsOffset(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Errorf("the guest got %d bytes that differ from the %d given", len(got), len(want))
 	}
+}
+
+// TestHostileInputOffset has the guest want what was never sent, and what it has acknowledged. That is final, and whoever waits for the connection is told at once.
+func TestHostileInputOffset(t *testing.T) {
+	for name, offset := range map[string]uint64{"never sent": 5, "acknowledged": 1} {
+		t.Run(name, func(t *testing.T) {
+			g := newGuestDialer(t, nil)
+			r, w := io.Pipe()
+			defer w.Close()
+			s := g.newSet(Config{Stdin: r})
+			c, err := g.connect(preamble(s, pb.Stream_STREAM_STDIN))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Created()
+			_, _ = io.WriteString(w, "hey")
+			readInput(t, c, 3)
+			_, _ = c.Write(protocol.Record{Type: protocol.RecordAck, Offset: 2}.Append(nil))
+			c.Close()
+			<-s.Lost()
+			reqs, err := s.AttachRequest(false, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := protocol.Preamble{Stream: pb.Stream_STREAM_STDIN, Generation: 2, Token: protocol.Token(reqs[0].Token), Offset: offset}
+			if _, err := g.connect(p); err == nil {
+				t.Errorf("offset %d is accepted; 2 to 3 are there", offset)
+			}
+			if err := s.Connected(t.Context()); !errors.Is(err, protocol.ErrProtocol) {
+				t.Errorf("Connected() = %v; want protocol.ErrProtocol", err)
+			}
+		})
+	}
+}
+
+// TestCloseStdinKeepsWhatWasGiven closes stdin in the middle of a Read: what came before that Read was called arrives, and the end behind it; what the Read still gives does not.
+func TestCloseStdinKeepsWhatWasGiven(t *testing.T) {
+	g := newGuestDialer(t, nil)
+	r := &steppedReader{called: make(chan struct{}), give: make(chan string)}
+	s := g.newSet(Config{Stdin: r})
+	c, err := g.connect(preamble(s, pb.Stream_STREAM_STDIN))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Created()
+	for _, b := range []string{"ke", "pt"} {
+		<-r.called
+		r.give <- b
+	}
+	<-r.called
+	s.CloseStdin()
+	r.give <- "dropped"
+	if got := readInput(t, c, 4); string(got) != "kept" {
+		t.Errorf("the guest got %q; want kept", got)
+	}
+	if end, err := readN(c, protocol.EndSize); err != nil || !bytes.Equal(end, protocol.AppendEnd(nil, 4)) {
+		t.Errorf("then %x, %v; want the end at 4", end, err)
+	}
+}
+
+// steppedReader tells when it is called, and gives what the test says.
+type steppedReader struct {
+	called chan struct{}
+	give   chan string
+}
+
+func (r *steppedReader) Read(b []byte) (int, error) {
+	r.called <- struct{}{}
+	return copy(b, <-r.give), nil
 }

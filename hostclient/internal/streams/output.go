@@ -110,7 +110,7 @@ func (o *output) serve(c net.Conn) {
 	o.cond.Broadcast()
 	if !o.over() && !o.retired && !o.closed {
 		o.set.log.Debug("data connection lost", "stream", label(o.stream), "error", err)
-		o.set.connectionLost(LostStream{Stream: o.stream, Generation: o.gen})
+		o.set.connectionLost(c, LostStream{Stream: o.stream, Generation: o.gen})
 	}
 }
 

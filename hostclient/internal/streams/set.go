@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,9 +31,11 @@ type Set struct {
 
 	mu         sync.Mutex
 	waiting    map[pb.Stream]*expectation // streams whose connection is expected
+	conns      map[pb.Stream]net.Conn     // what has arrived last under the present token, alive or not
 	unanswered map[pb.Stream]*unanswered
 	changed    chan struct{} // closed and renewed when waiting, or bound, changes
 	bound      time.Time     // of accepting; zero before Dialing
+	failure    error         // why accepting is in vain
 	closed     bool
 }
 
@@ -69,7 +70,15 @@ type stream interface {
 
 // New begins to expect the streams of cfg at the hub, and does so again when one of their connections is lost before Created. The bound on their arrival runs from Dialing.
 func New(hub *Hub, cfg Config) (*Set, error) {
-	s := &Set{hub: hub, cfg: cfg, log: cfg.Logger, waiting: make(map[pb.Stream]*expectation), unanswered: make(map[pb.Stream]*unanswered), changed: make(chan struct{})}
+	s := &Set{
+		hub:        hub,
+		cfg:        cfg,
+		log:        cfg.Logger,
+		waiting:    make(map[pb.Stream]*expectation),
+		conns:      make(map[pb.Stream]net.Conn),
+		unanswered: make(map[pb.Stream]*unanswered),
+		changed:    make(chan struct{}),
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -117,10 +126,16 @@ func (s *Set) expect(st stream) *expectation {
 		if p.Stream != st.name() {
 			return fmt.Errorf("%w: the token is not that of %s", protocol.ErrProtocol, label(p.Stream))
 		}
-		return st.check(p)
+		err := st.check(p)
+		if errors.Is(err, errNotHeld) {
+			s.fail(err)
+		}
+		return err
 	}
+	e.replace = func(ctx context.Context) error { return s.replace(ctx, e, st) }
 	e.arrived = func(c net.Conn, p protocol.Preamble) { s.arrived(e, st, c, p) }
 	s.mu.Lock()
+	delete(s.conns, st.name())
 	s.waiting[st.name()] = e
 	s.unanswered[st.name()] = &unanswered{expectation: e}
 	s.mu.Unlock()
@@ -137,7 +152,19 @@ func (s *Set) arrived(e *expectation, st stream, c net.Conn, p protocol.Preamble
 		return
 	}
 	delete(s.waiting, st.name())
+	s.conns[st.name()] = c
+	if u := s.unanswered[st.name()]; u != nil {
+		u.generation = p.Generation
+	}
 	st.arrived(c, p)
+	s.wake()
+}
+
+// fail ends Connected, now and later.
+func (s *Set) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failure = err
 	s.wake()
 }
 
@@ -180,12 +207,15 @@ func (s *Set) Dialing() {
 }
 
 // Connected waits until all expected streams have arrived. At the bound, or when ctx ends, its error names the missing ones (it wraps
-// context.DeadlineExceeded or ctx's error).
+// context.DeadlineExceeded or ctx's error). A guest that wants to go on with stdin where it can't is protocol.ErrProtocol at once, and for good.
 func (s *Set) Connected(ctx context.Context) error {
 	for {
 		s.mu.Lock()
-		missing, changed, bound, closed := s.missing(), s.changed, s.bound, s.closed
+		missing, changed, bound, closed, failure := s.missing(), s.changed, s.bound, s.closed, s.failure
 		s.mu.Unlock()
+		if failure != nil {
+			return failure
+		}
 		if closed {
 			return errClosed
 		}
@@ -227,8 +257,8 @@ func waitChange(ctx context.Context, changed <-chan struct{}, bound time.Time) e
 	}
 }
 
-// CloseStdin ends the input early: what the reader gave and was taken into the ring still arrives, then the end. A Read that is going on is abandoned:
-// its goroutine ends when that Read returns.
+// CloseStdin ends the input early: what the Reader gave before its last Read was called still arrives, then the end. A Read that is going on is abandoned: its
+// goroutine ends when that Read returns, and what it gives is dropped.
 func (s *Set) CloseStdin() {
 	for _, st := range s.streams {
 		if in, ok := st.(interface{ closeStdin() }); ok {
@@ -239,82 +269,6 @@ func (s *Set) CloseStdin() {
 
 // Lost gives the connections that broke. Its buffer holds every stream's newest loss, so nobody has to read it. It is closed by Close.
 func (s *Set) Lost() <-chan LostStream { return s.lost.ch }
-
-// AttachRequest prepares to attach to the named streams, all if none is named, under the generation believed current (that of info where info names the stream:
-// what List gave a new client). It drains and closes their old connections first, waits until a Write of the caller that is going on has returned, and expects the
-// new connections with new tokens. The error says that the Set is closed.
-func (s *Set) AttachRequest(takeOver bool, info []*pb.StreamInfo, which ...pb.Stream) ([]*pb.AttachStream, error) {
-	for _, i := range info {
-		s.Retry(i.Stream, i.Generation)
-	}
-	s.mu.Lock()
-	s.bound = time.Time{}
-	s.mu.Unlock()
-	var res []*pb.AttachStream
-	for _, st := range s.streams {
-		if len(which) > 0 && !slices.Contains(which, st.name()) {
-			continue
-		}
-		s.cancel(st.name())
-		if err := st.retire(s.closing); err != nil {
-			return nil, fmt.Errorf("cannot retire the connection of %s: %w", label(st.name()), err)
-		}
-		req := st.request(takeOver)
-		e := s.expect(st)
-		req.Port, req.Token = s.hub.port, e.token[:]
-		res = append(res, req)
-	}
-	if s.isClosed() {
-		s.cancelAll()
-		return nil, errClosed
-	}
-	return res, nil
-}
-
-// cancel ends the expectation of an earlier AttachRequest.
-func (s *Set) cancel(name pb.Stream) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.unanswered, name)
-	if e := s.waiting[name]; e != nil {
-		s.hub.forget(e)
-		delete(s.waiting, name)
-		s.wake()
-	}
-}
-
-func (s *Set) cancelAll() {
-	for i := range streamCount {
-		s.cancel(pb.Stream(i))
-	}
-}
-
-// Attached takes the guest's answer. Connected must have returned nil before.
-func (s *Set) Attached(a *pb.Attached) error {
-	for _, info := range a.Streams {
-		if !s.has(info.Stream) {
-			return fmt.Errorf("%w: attached to %s, which was not asked for", protocol.ErrProtocol, label(info.Stream))
-		}
-		s.Retry(info.Stream, info.Generation)
-	}
-	for _, info := range a.Streams {
-		s.answered(info.Stream)
-	}
-	return nil
-}
-
-func (s *Set) has(name pb.Stream) bool {
-	return slices.ContainsFunc(s.streams, func(st stream) bool { return st.name() == name })
-}
-
-// Retry takes the generation that a failed Attach named, for the next AttachRequest.
-func (s *Set) Retry(name pb.Stream, generation uint32) {
-	for _, st := range s.streams {
-		if st.name() == name {
-			st.setGeneration(generation)
-		}
-	}
-}
 
 // Finish takes the final lengths from `drained`, waits until they are delivered (of an output that is not drained: until so much is), and checks them. It returns
 // the first error of the caller's Reader or Writer, as os/exec does; a stream that ended elsewhere than the guest says wraps errdefs.ErrDataLoss.

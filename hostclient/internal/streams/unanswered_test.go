@@ -3,6 +3,7 @@ package streams
 import (
 	"bytes"
 	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -10,8 +11,8 @@ import (
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
-// connectAgain dials until the host has noticed that the connection before is gone.
-func (g *guestDialer) connectAgain(p protocol.Preamble) io.WriteCloser {
+// connectAgain dials until the host has taken up the connection before.
+func (g *guestDialer) connectAgain(p protocol.Preamble) net.Conn {
 	g.t.Helper()
 	for end := time.Now().Add(10 * time.Second); ; {
 		c, err := g.connect(p)
@@ -125,4 +126,52 @@ func TestAttachOvertakesArrival(t *testing.T) {
 			t.Errorf("generation 2 of %v is not accepted: %v", req.Stream, err)
 		}
 	}
+}
+
+// TestSilentConnectionIsReplaced has the guest miss the accept record of a connection which the host can't see to be over, and dial again under the same token: the new connection
+// is the stream's, and nothing of it is a loss.
+func TestSilentConnectionIsReplaced(t *testing.T) {
+	for _, mode := range []pb.StdioMode{pb.StdioMode_STDIO_MODE_RESUMABLE, pb.StdioMode_STDIO_MODE_DIRECT} {
+		t.Run(mode.String(), func(t *testing.T) {
+			g := newGuestDialer(t, nil)
+			var out bytes.Buffer
+			s := g.newSet(Config{Stdin: bytes.NewReader([]byte("in")), Stdout: &out, Options: [3]Options{{Mode: mode}, {Mode: mode}}})
+			stdin, stdout := preamble(s, pb.Stream_STREAM_STDIN), preamble(s, pb.Stream_STREAM_STDOUT)
+			for range 2 {
+				g.connectAgain(stdin)
+				g.connectAgain(stdout)
+			}
+			in, c := g.connectAgain(stdin), g.connectAgain(stdout)
+			if err := s.Connected(t.Context()); err != nil {
+				t.Fatalf("Connected() = %v; want no error", err)
+			}
+			s.Created()
+			wantIn, give := []byte("in"), []byte("hi")
+			if mode == pb.StdioMode_STDIO_MODE_RESUMABLE {
+				wantIn = protocol.AppendEnd([]byte{0, 0, 0, 2, 'i', 'n'}, 2)
+				give = protocol.AppendEnd([]byte{0, 0, 0, 2, 'h', 'i'}, 2)
+			}
+			if got, err := readN(in, len(wantIn)); err != nil || !bytes.Equal(got, wantIn) {
+				t.Errorf("stdin carries %q, %v; want %q", got, err, wantIn)
+			}
+			if _, err := c.Write(give); err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+			if err := s.Finish(t.Context(), []*pb.Output{{Stream: pb.Stream_STREAM_STDOUT, Length: 2, Drained: true}}); err != nil || out.String() != "hi" {
+				t.Errorf("Finish() = %v, the Writer got %q; want hi", err, out.String())
+			}
+			select {
+			case l := <-s.Lost():
+				t.Errorf("Lost() = %v; want none", l)
+			default:
+			}
+		})
+	}
+}
+
+func readN(r io.Reader, n int) ([]byte, error) {
+	b := make([]byte, n)
+	n, err := io.ReadFull(r, b)
+	return b[:n], err
 }
