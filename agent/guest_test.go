@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 	if container.IsInit() {
 		container.Init()
 	}
+	if os.Getenv(attackEnv) == "trace" {
+		traceAll()
+	}
 	code := make(chan int)
 	go func() { code <- m.Run() }()
 	os.Exit(<-code)
@@ -44,6 +47,7 @@ type guest struct {
 	*host
 	agent  *Agent
 	rootfs string
+	state  string // libcontainer's
 	port   atomic.Uint32
 }
 
@@ -61,7 +65,7 @@ func newGuest(t testing.TB) *guest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &guest{agent: a, rootfs: makeRootfs(t)}
+	g := &guest{agent: a, rootfs: makeRootfs(t), state: filepath.Join(dir, "state", "containers")}
 	t.Cleanup(func() {
 		if err := a.Close(); err != nil {
 			t.Errorf("Close() = %v", err)

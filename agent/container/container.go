@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -39,8 +40,9 @@ type Container struct {
 	log     *slog.Logger
 	spawner hook.Spawner
 	notify  func(process.Exit)
-	fifo    string // libcontainer's exec fifo
-	seccomp []byte // the filter for execs
+	fifo    string                     // libcontainer's exec fifo
+	seccomp []byte                     // the filter for execs
+	memory  *configs.LinuxMemoryPolicy // nil: none
 
 	lc        *libcontainer.Container
 	pid       int

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -98,6 +99,9 @@ func (c *Container) PIDs() ([]int, error) { return c.group.PIDs() }
 
 // Seccomp gives the spec's filter in the kernel's form; nil if it has none.
 func (c *Container) Seccomp() []byte { return c.seccomp }
+
+// MemoryPolicy gives the spec's NUMA policy in the kernel's numbers; nil if it has none.
+func (c *Container) MemoryPolicy() *configs.LinuxMemoryPolicy { return c.memory }
 
 // ID gives the container's id.
 func (c *Container) ID() string { return c.id }

@@ -162,6 +162,7 @@ func ResolveUser(spec *specs.Spec) error {
 }
 
 func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *configs.Config, lp *libcontainer.Process) error {
+	c.memory = cfg.MemoryPolicy
 	refusal := watchProgram(cfg, req)
 	files, err := newInitFiles(lp, cfg, req)
 	if err != nil {

@@ -81,6 +81,9 @@ func fillUser(req *nursery.Request, p *pb.Process, c *container.Container) error
 	if p.User != nil {
 		req.Umask = p.User.Umask
 	}
+	if req.Umask == nil && c != nil {
+		req.Umask = c.Spec().Process.User.Umask
+	}
 	return nil
 }
 
@@ -164,8 +167,15 @@ func environment(env []string) (out []string, hasHome bool) {
 	return out, hasHome
 }
 
-func fillRlimits(req *nursery.Request, p *pb.Process, _ *container.Container) error {
-	for _, l := range p.Rlimits {
+// fillRlimits sets the limits of the request, or if it has none those of the container.
+func fillRlimits(req *nursery.Request, p *pb.Process, c *container.Container) error {
+	limits := p.Rlimits
+	if len(limits) == 0 && c != nil {
+		for _, l := range c.Spec().Process.Rlimits {
+			limits = append(limits, &pb.Rlimit{Type: l.Type, Soft: l.Soft, Hard: l.Hard})
+		}
+	}
+	for _, l := range limits {
 		n, ok := rlimit.Number(l.Type)
 		switch {
 		case !ok:
@@ -216,6 +226,9 @@ func fillContainer(req *nursery.Request, p *pb.Process, c *container.Container) 
 			domain = perLinux32
 		}
 		req.Personality = &domain
+	}
+	if m := c.MemoryPolicy(); m != nil {
+		req.MemoryPolicy = &nursery.MemoryPolicy{Mode: m.Mode | m.Flags, Nodes: m.Nodes}
 	}
 	if p.InheritSeccomp {
 		req.Seccomp = c.Seccomp()

@@ -13,27 +13,44 @@ import (
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
-// fillScheduling sets scheduler, IO priority and CPU affinity: that of the request, else the one that the container's spec has for execs.
+// fillScheduling sets scheduler, IO priority and CPU affinity: those of the request, else of the container.
 func fillScheduling(req *nursery.Request, p *pb.Process, c *container.Container) error {
+	sched, io, cpus := p.Scheduler, p.IoPriority, p.CpuAffinity
+	if c != nil {
+		sched, io, cpus = schedulingOf(c.Spec().Process, sched, io, cpus)
+	}
 	var err error
-	if s := p.Scheduler; s != nil {
-		if req.Scheduler, err = configs.ToSchedAttr(scheduler(s)); err != nil {
+	if sched != nil {
+		if req.Scheduler, err = configs.ToSchedAttr(scheduler(sched)); err != nil {
 			return failure.Field("process.scheduler", "%v", err)
 		}
 	}
-	if io := p.IoPriority; io != nil {
+	if io != nil {
 		if req.IOPriority, err = ioPriority(io); err != nil {
 			return err
 		}
 	}
-	switch {
-	case p.CpuAffinity != nil:
-		req.Affinity, err = affinity(p.CpuAffinity)
-	case c != nil && c.Spec().Process.ExecCPUAffinity != nil:
-		a := c.Spec().Process.ExecCPUAffinity
-		req.Affinity, err = affinity(&pb.CPUAffinity{Initial: a.Initial, Final: a.Final})
+	if cpus != nil {
+		req.Affinity, err = affinity(cpus)
 	}
 	return err
+}
+
+// schedulingOf takes from the spec's process what is nil.
+func schedulingOf(s *specs.Process, sched *pb.Scheduler, io *pb.IOPriority, cpus *pb.CPUAffinity) (*pb.Scheduler, *pb.IOPriority, *pb.CPUAffinity) {
+	if own := s.Scheduler; sched == nil && own != nil {
+		sched = &pb.Scheduler{Policy: string(own.Policy), Nice: own.Nice, Priority: own.Priority, Runtime: own.Runtime, Deadline: own.Deadline, Period: own.Period}
+		for _, f := range own.Flags {
+			sched.Flags = append(sched.Flags, string(f))
+		}
+	}
+	if own := s.IOPriority; io == nil && own != nil {
+		io = &pb.IOPriority{Class: string(own.Class), Priority: int32(own.Priority)}
+	}
+	if own := s.ExecCPUAffinity; cpus == nil && own != nil {
+		cpus = &pb.CPUAffinity{Initial: own.Initial, Final: own.Final}
+	}
+	return sched, io, cpus
 }
 
 func scheduler(s *pb.Scheduler) *specs.Scheduler {

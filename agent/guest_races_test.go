@@ -1,0 +1,159 @@
+//go:build linux
+
+package agent
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/bellhop-vm/bellhop/protocol/pb"
+)
+
+// races is how often a container is made while another one exchanges files beneath it.
+const races = 5
+
+// attackMountRace: CVE-2021-30465. Another container that shares the volume exchanges the directory of a mount for a link, so that the mount would be made outside.
+func attackMountRace(t *testing.T, g *guest) {
+	volume := t.TempDir()
+	g.attacker(t, shares(g.spec("sh", "-c", `cd /tmp; busybox mkdir -p d; busybox ln -s ../../../../../../../../run l; echo up
+		while :; do busybox mv d e; busybox mv l d; busybox mv d l; busybox mv e d; done 2>/dev/null`), volume))
+	for i := range races {
+		spec := shares(g.spec("sh", "-c", "busybox cat /proc/self/mountinfo; echo owned >/tmp/d/owned"), volume)
+		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/tmp/d", Type: "tmpfs", Source: "raced"})
+		// A link may lead the mount to another place in the container's own root.
+		out := g.tryOnce(t, fmt.Sprint("r", i), spec)
+		if n, want := strings.Count(out, "\n"), 1+len(spec.Mounts); out != "" && n != want {
+			t.Errorf("the container has %d mounts; want %d: %s", n, want, out)
+		}
+	}
+	for _, path := range []string{"/run/owned", "/owned"} {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("the container has written to the guest's %s", path)
+		}
+	}
+	g.must(deleteReq("evil", true))
+}
+
+// attackMaskRace: CVE-2025-31133. Another container that shares the root exchanges /dev/null, which masked files are covered with, for a link to what shall become writable.
+func attackMaskRace(t *testing.T, g *guest) {
+	evil := g.spec("sh", "-c", `busybox ln -s /proc/sys/kernel/core_pattern /host/dev/lure; echo up
+		while :; do busybox mv /host/dev/null /host/dev/kept; busybox mv /host/dev/lure /host/dev/null; busybox mv /host/dev/null /host/dev/lure; busybox mv /host/dev/kept /host/dev/null; done 2>/dev/null`)
+	g.attacker(t, sharesRoot(t, g, evil))
+	for i := range races {
+		spec := g.spec("sh", "-c", "echo '|/owned' >/proc/latency_stats; echo '|/owned' >/proc/timer_list; busybox head -c 100 /proc/timer_list; true")
+		spec.Mounts = withoutDev(spec.Mounts)
+		spec.Linux.MaskedPaths = []string{"/proc/latency_stats", "/proc/timer_list", "/proc/keys"}
+		spec.Linux.ReadonlyPaths = []string{"/proc/sys"}
+		if out := g.tryOnce(t, fmt.Sprint("r", i), spec); strings.TrimSpace(out) != "" {
+			t.Errorf("a masked file says %q; want nothing", out)
+		}
+	}
+	g.must(deleteReq("evil", true))
+}
+
+// attackConsoleRace: CVE-2025-52565. The same with /dev/console and /dev/pts of a container with a terminal.
+func attackConsoleRace(t *testing.T, g *guest) {
+	evil := g.spec("sh", "-c", `busybox ln -s /proc/sys/kernel/core_pattern /host/dev/clure; : >/host/dev/console; echo up
+		while :; do busybox mv /host/dev/console /host/dev/ckept; busybox mv /host/dev/clure /host/dev/console; busybox mv /host/dev/console /host/dev/clure; busybox mv /host/dev/ckept /host/dev/console; done 2>/dev/null`)
+	g.attacker(t, sharesRoot(t, g, evil))
+	for i := range races {
+		spec := g.spec("sh", "-c", "echo '|/owned' >/dev/console; echo '|/owned' >/proc/sys/kernel/core_pattern; true")
+		spec.Mounts = withoutDev(spec.Mounts)
+		spec.Linux.ReadonlyPaths = []string{"/proc/sys"}
+		spec.Process.Terminal = true
+		g.tryOnce(t, fmt.Sprint("r", i), spec)
+	}
+	g.must(deleteReq("evil", true))
+}
+
+// attackDevIsALink: CVE-2026-41579. The image's /dev leads out of it, where files would be removed and made.
+func attackDevIsALink(t *testing.T, g *guest) {
+	lure := t.TempDir()
+	write(t, filepath.Join(lure, "ptmx"), "mine", 0o644)
+	dev := filepath.Join(g.rootfs, "dev")
+	if err := errorsOf(os.RemoveAll(dev), os.Symlink(lure, dev)); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = errorsOf(os.Remove(dev), os.MkdirAll(filepath.Join(dev, "pts"), 0o755)) }()
+	spec := g.spec("true")
+	spec.Mounts = withoutDev(spec.Mounts)
+	c := g.container("r", spec, nil)
+	c.Start, c.Wait = true, true
+	if _, err := g.do(createReq(c)); err == nil {
+		g.must(deleteReq("r", true))
+	}
+	entries, err := os.ReadDir(lure)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("the directory outside has %v, %v; want its one file", entries, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(lure, "ptmx")); err != nil || string(b) != "mine" {
+		t.Errorf("the file outside is %q, %v; want it untouched", b, err)
+	}
+}
+
+// attackInheritable: CVE-2022-29162, CVE-2022-24769. Inheritable capabilities that nobody asked for would let a file's inheritable ones come true.
+func attackInheritable(t *testing.T, g *guest) {
+	g.attacker(t, g.spec("sh", "-c", "echo up; sleep 1000"))
+	for _, uid := range []uint32{0, 1000} {
+		x := g.outputs()
+		c := g.exec("x", "evil", x, "busybox", "grep", "-E", "CapInh|CapAmb", "/proc/self/status")
+		c.GetExec().Process.User = &pb.User{Uid: uid}
+		if exit, out := g.run(c, x); exit.Code != 0 || out != "CapInh:\t0000000000000000\nCapAmb:\t0000000000000000\n" {
+			t.Errorf("capabilities of an exec as %d = %q, %v; want none", uid, out, exit)
+		}
+	}
+	g.must(deleteReq("evil", true))
+}
+
+// tryOnce takes a container from creation to deletion. It may be refused.
+func (g *guest) tryOnce(t *testing.T, id string, spec *specs.Spec) string {
+	t.Helper()
+	for _, name := range []string{"fd", "stdin", "stdout", "stderr", "core", "ptmx"} { // what a container before has left where /dev is the root's own
+		_ = os.Remove(filepath.Join(g.rootfs, "dev", name))
+	}
+	s := g.outputs()
+	if spec.Process.Terminal {
+		s = g.listen(g.port.Add(1), nil, pb.Stream_STREAM_STDOUT)
+	}
+	c := g.container(id, spec, s)
+	c.Start, c.Wait = true, true
+	if _, err := g.do(createReq(c)); err != nil {
+		t.Logf("refused: %.200v", err)
+		return ""
+	}
+	g.must(deleteReq(id, true))
+	out, _ := s.output(pb.Stream_STREAM_STDOUT)
+	return out
+}
+
+// shares gives a container a volume in /tmp.
+func shares(spec *specs.Spec, volume string) *specs.Spec {
+	spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/tmp", Type: "bind", Source: volume, Options: []string{"rbind", "rw"}})
+	return spec
+}
+
+// sharesRoot gives a container the root of the others in /host.
+func sharesRoot(t *testing.T, g *guest, spec *specs.Spec) *specs.Spec {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(g.rootfs, "host"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/host", Type: "bind", Source: g.rootfs, Options: []string{"bind", "rw"}})
+	return spec
+}
+
+// withoutDev leaves /dev to the root's own directory.
+func withoutDev(mounts []specs.Mount) []specs.Mount {
+	var out []specs.Mount
+	for _, m := range mounts {
+		if m.Destination != "/dev" {
+			out = append(out, m)
+		}
+	}
+	return out
+}
