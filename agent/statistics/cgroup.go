@@ -5,7 +5,6 @@ package statistics
 import (
 	"bytes"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,8 +43,8 @@ const micro = 1000
 
 func (r *Reader) cpu(dir int) *pb.CPUStatistics {
 	s := new(pb.CPUStatistics)
-	r.keyed(dir, "cpu.stat", func(key string, v uint64) {
-		switch key {
+	r.keyed(dir, "cpu.stat", func(key []byte, v uint64) {
+		switch string(key) {
 		case "usage_usec":
 			s.Usage = v * micro
 		case "user_usec":
@@ -148,8 +147,8 @@ func (r *Reader) hugetlb(dir int) []*pb.HugetlbStatistics {
 			continue
 		}
 		s := &pb.HugetlbStatistics{PageSize: size, Current: number(current), Limit: r.limit(dir, file+".max")}
-		r.keyed(dir, file+".events", func(key string, v uint64) {
-			if strings.HasPrefix(key, "max") {
+		r.keyed(dir, file+".events", func(key []byte, v uint64) {
+			if string(key) == "max" {
 				s.MaxEvents = v
 			}
 		})

@@ -9,8 +9,8 @@ func (r *Reader) memory(dir int) *pb.MemoryStatistics {
 		Current: r.value(dir, "memory.current"), Peak: r.value(dir, "memory.peak"), Limit: r.limit(dir, "memory.max"),
 		Swap: r.value(dir, "memory.swap.current"), SwapLimit: r.limit(dir, "memory.swap.max"),
 	}
-	r.keyed(dir, "memory.events", func(key string, v uint64) {
-		switch key {
+	r.keyed(dir, "memory.events", func(key []byte, v uint64) {
+		switch string(key) {
 		case "low":
 			s.LowEvents = v
 		case "high":
@@ -23,7 +23,7 @@ func (r *Reader) memory(dir int) *pb.MemoryStatistics {
 			s.OomKills = v
 		}
 	})
-	r.keyed(dir, "memory.stat", func(key string, v uint64) {
+	r.keyed(dir, "memory.stat", func(key []byte, v uint64) {
 		if field := memoryField(s, key); field != nil {
 			*field = v
 		}
@@ -32,8 +32,8 @@ func (r *Reader) memory(dir int) *pb.MemoryStatistics {
 }
 
 // memoryField finds the place of a line of memory.stat; nil for those that are not told.
-func memoryField(s *pb.MemoryStatistics, key string) *uint64 {
-	switch key {
+func memoryField(s *pb.MemoryStatistics, key []byte) *uint64 {
+	switch string(key) {
 	case "anon":
 		return &s.Anon
 	case "file":

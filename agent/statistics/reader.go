@@ -79,11 +79,11 @@ func (r *Reader) limit(dir int, name string) uint64 {
 	return number(b)
 }
 
-// keyed calls f for each line "key value".
-func (r *Reader) keyed(dir int, name string, f func(key string, value uint64)) {
+// keyed calls f for each line "key value". The key is f's only while it runs.
+func (r *Reader) keyed(dir int, name string, f func(key []byte, value uint64)) {
 	for line := range bytes.Lines(r.read(dir, name)) {
 		if key, value, ok := bytes.Cut(line, []byte(" ")); ok {
-			f(string(key), number(value))
+			f(key, number(value))
 		}
 	}
 }
