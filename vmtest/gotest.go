@@ -3,6 +3,7 @@ package vmtest
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,11 +16,8 @@ import (
 func (vm *VM) GoTest(t testing.TB, pkg string, args ...string) {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "test")
-	build := exec.Command("go", "test", "-c", "-o", binary, "-tags", "netgo osusergo runc_nocriu seccomp",
-		"-ldflags", `-s -w -linkmode external -extldflags "-static -no-pie"`, pkg)
-	build.Env = append(os.Environ(), "CGO_ENABLED=1")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("cannot build the tests of %s: %v\n%s", pkg, err, out)
+	if err := BuildStatic(t.Context(), binary, "test", "-c", pkg); err != nil {
+		t.Fatal(err)
 	}
 	const guestPath = "/run/bellhop-test"
 	vm.Upload(t, binary, guestPath)
@@ -37,6 +35,19 @@ func (vm *VM) GoTest(t testing.TB, pkg string, args ...string) {
 	if err != nil {
 		t.Errorf("tests of %s in the guest: %v", pkg, err)
 	}
+}
+
+// BuildStatic builds a program that runs in any guest: go build PACKAGE, or with "test", "-c" the tests of a package.
+func BuildStatic(ctx context.Context, binary string, command ...string) error {
+	last := len(command) - 1
+	args := append(append([]string(nil), command[:last]...), "-o", binary, "-tags", "netgo osusergo runc_nocriu seccomp",
+		"-ldflags", `-s -w -linkmode external -extldflags "-static -no-pie"`, command[last])
+	build := exec.CommandContext(ctx, "go", args...)
+	build.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot build %s: %w\n%s", command[last], err, out)
+	}
+	return nil
 }
 
 // Upload copies a file of the host into the guest's root, with mode 0755. The machine needs Busybox.

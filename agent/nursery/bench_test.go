@@ -91,6 +91,32 @@ func compare(b *testing.B, workers int, plain, spawn func()) {
 	b.ReportMetric(0, "ns/op")
 }
 
+// BenchmarkParallel compares processes that start at once in one container, each, with one alone.
+func BenchmarkParallel(b *testing.B) {
+	const together = 8
+	n := startNursery(b, Config{})
+	box := newBox(b, boxOptions{})
+	req := box.in(program)
+	var one, each []time.Duration
+	for b.Loop() {
+		start := time.Now()
+		spawnOnce(b, n, &req)
+		one = append(one, time.Since(start))
+		start = time.Now()
+		var wg sync.WaitGroup
+		for range together {
+			wg.Go(func() { spawnOnce(b, n, &req) })
+		}
+		wg.Wait()
+		each = append(each, time.Since(start)/together)
+	}
+	o, e := median(one), median(each)
+	b.ReportMetric(float64(o)/1e6, "alone-ms")
+	b.ReportMetric(float64(e)/1e6, "each-ms")
+	b.ReportMetric(float64(e)/float64(o), "ratio")
+	b.ReportMetric(0, "ns/op")
+}
+
 // BenchmarkContainerFile shows what it costs a plain fork to run a container's copy of the program in the container's cgroup, whose memory is accounted for: no part of this is the
 // nursery's.
 func BenchmarkContainerFile(b *testing.B) {

@@ -25,13 +25,17 @@ type bench struct {
 	runs int
 	log  io.Writer
 
-	dir string // for built programs
-	vm  *vmtest.VM
+	dir    string // for built programs
+	vm     *vmtest.VM
+	execVM *vmtest.VM // of execMachine
 }
 
 func (b *bench) close() {
 	if b.vm != nil {
 		b.vm.Close()
+	}
+	if b.execVM != nil {
+		b.execVM.Close()
 	}
 	if b.dir != "" {
 		os.RemoveAll(b.dir)
