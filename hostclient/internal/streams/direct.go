@@ -32,8 +32,7 @@ type direct struct {
 func newDirectOutput(s *Set, name pb.Stream, w io.Writer) *direct {
 	d := newDirect(s, name)
 	d.copy = func(c net.Conn) error {
-		_, err := io.Copy(callWriter{&s.crew, w}, onlyReader{c})
-		return err
+		return copyGrowing(callWriter{&s.crew, w}, c)
 	}
 	return d
 }
@@ -42,7 +41,7 @@ func newDirectInput(s *Set, r io.Reader) *direct {
 	d := newDirect(s, pb.Stream_STREAM_STDIN)
 	d.copy = func(c net.Conn) error {
 		src := &errReader{r: callReader{&s.crew, r}}
-		_, _ = io.Copy(onlyWriter{c}, src) // a process that reads no more is no error
+		_ = copyGrowing(c, src) // a process that reads no more is no error
 		d.closeStdin()
 		return src.err
 	}
@@ -214,7 +213,35 @@ func (e *errReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// onlyReader and onlyWriter hide the connection's ReadFrom and WriteTo, which would bypass the wrappers.
-type onlyReader struct{ io.Reader }
+// copyGrowing copies to the end of src with a buffer that grows while reads fill it, and shrinks when they do not: an idle stream holds little, a busy one needs few reads.
+func copyGrowing(dst io.Writer, src io.Reader) error {
+	buf := make([]byte, smallBuffer)
+	for {
+		n, err := src.Read(buf)
+		if n > 0 {
+			if w, err := dst.Write(buf[:n]); err != nil {
+				return err
+			} else if w != n {
+				return io.ErrShortWrite
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
+		buf = resized(buf, n)
+	}
+}
 
-type onlyWriter struct{ io.Writer }
+// resized gives the buffer to use behind a read of n bytes into buf.
+func resized(buf []byte, n int) []byte {
+	switch {
+	case n == len(buf) && n < largeBuffer:
+		return make([]byte, min(8*n, largeBuffer))
+	case n <= smallBuffer && len(buf) > smallBuffer:
+		return make([]byte, smallBuffer)
+	}
+	return buf
+}

@@ -115,12 +115,7 @@ func (in *input) feed() {
 		if !in.append(buf[:n], err) {
 			return
 		}
-		switch {
-		case n == len(buf) && n < largeBuffer:
-			buf = make([]byte, min(8*n, largeBuffer))
-		case n <= smallBuffer && len(buf) > smallBuffer:
-			buf = make([]byte, smallBuffer)
-		}
+		buf = resized(buf, n)
 	}
 }
 
