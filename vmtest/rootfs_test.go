@@ -139,14 +139,14 @@ func (g *guest) prepare(t *testing.T, r hostclient.Rootfs) *hostclient.PreparedR
 	return p
 }
 
-// in runs a script in a container of its own on a root file system, and gives its output and error output.
+// in runs a script in a container of its own on a root file system, and gives its output and error output, which the guest puts in order: as two streams they could overtake each other.
 func (g *guest) in(t *testing.T, r *hostclient.PreparedRootfs, script string, change ...func(*hostclient.Cmd)) (string, error) {
 	t.Helper()
-	cmd := g.Client.NewContainer("", hostclient.DefaultSpec(r.Path, "/bin/sh", "-c", script)).Init(deadline(t))
+	cmd := g.Client.NewContainer("", hostclient.DefaultSpec(r.Path, "/bin/sh", "-c", "exec 2>&1\n"+script)).Init(deadline(t))
 	for _, c := range change {
 		c(cmd)
 	}
-	out, err := cmd.CombinedOutput()
+	out, err := cmd.Output()
 	return string(out), err
 }
 
