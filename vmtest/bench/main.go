@@ -26,7 +26,7 @@ type figure struct {
 
 // figures are all there are, in the order in which they are printed.
 func figures() []figure {
-	return slices.Concat(sizeFigures(), bootFigures(), throughputFigures(), latencyFigures(), execFigures(), scaleFigures())
+	return slices.Concat(sizeFigures(), bootFigures(), throughputFigures(), latencyFigures(), execFigures(), scaleFigures(), containerFigures())
 }
 
 func main() {

@@ -8,6 +8,7 @@
 //	load pong PORT COUNT SIZE       connect, then COUNT times read SIZE bytes and write them back
 //	load pongs PORT CONNECTIONS COUNT SIZE   the same on several connections at once, a process each
 //	load spawn COUNT PROGRAM        COUNT times vfork+exec+wait; prints nanoseconds
+//	load read                       the whole of each file that stdin names, a line each; prints nanoseconds
 //
 // Transfers on a connection begin when the peer has sent one byte (raw-out) or has one (raw-in), so that connecting is not measured.
 #include <errno.h>
@@ -181,6 +182,24 @@ static void spawn(long count, char *program)
 	printf("%lld\n", (long long)(now() - start));
 }
 
+static void read_files(void)
+{
+	static char paths[1 << 20], buf[16 << 10];
+	size_t size = 0;
+	for (ssize_t n; (n = read(0, paths + size, sizeof(paths) - 1 - size)) > 0;)
+		size += n;
+	int64_t start = now();
+	for (char *path = strtok(paths, "\n"); path; path = strtok(NULL, "\n")) {
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			die(path);
+		while (read(fd, buf, sizeof(buf)) > 0)
+			;
+		close(fd);
+	}
+	printf("%lld\n", (long long)(now() - start));
+}
+
 int main(int argc, char **argv)
 {
 	char one = 0;
@@ -209,6 +228,8 @@ int main(int argc, char **argv)
 		pong(number(argv[2]), number(argv[3]), number(argv[4]));
 	} else if (!strcmp(what, "pongs") && argc == 6) {
 		pongs(number(argv[2]), number(argv[3]), number(argv[4]), number(argv[5]));
+	} else if (!strcmp(what, "read") && argc == 2) {
+		read_files();
 	} else if (!strcmp(what, "spawn") && argc == 4) {
 		spawn(number(argv[2]), argv[3]);
 	} else {
