@@ -124,8 +124,17 @@ func newAgent(cfg Config, t tasks) *Agent {
 		roots:   rootstore.New(filepath.Join(cfg.StateDir, "rootfs"), cfg.Logger),
 		ending:  make(chan error, 1),
 	}
-	a.server = control.NewServer(control.Config{Handler: a, AtOnce: atOnce, Hello: a.makeHello, Allow: cfg.AllowPeer, Logger: cfg.Logger})
+	a.server = control.NewServer(control.Config{Handler: a, AtOnce: atOnce, Hello: a.makeHello, Allow: cfg.AllowPeer, Present: a.present, Logger: cfg.Logger})
 	return a
+}
+
+// present is told when a first client has connected and when the last has gone.
+func (a *Agent) present(connected bool) {
+	if connected {
+		a.table.HostBack()
+	} else {
+		a.table.HostAway()
+	}
 }
 
 // budgetShare is the part of the guest's memory that all rings may take together, SPEC 9.
@@ -171,6 +180,7 @@ func (a *Agent) Serve(ctx context.Context, l net.Listener) error {
 func (a *Agent) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeBound)
 	defer cancel()
+	a.table.HostBack() // nobody is ended any more for having no host
 	errs := []error{a.repeats.Close(ctx)}
 	for _, p := range a.table.All() {
 		errs = append(errs, p.CloseStdio())

@@ -108,7 +108,7 @@ type making struct {
 // newMaking checks the request's specification.
 func newMaking(a *Agent, req *pb.Create) (*making, error) {
 	m := &making{agent: a, req: req}
-	cfg := process.Config{ID: req.Id, Size: req.Size}
+	cfg := process.Config{ID: req.Id, Size: req.Size, AwayTimeout: time.Duration(req.AwayTimeoutMs) * time.Millisecond}
 	switch what := req.What.(type) {
 	case *pb.Create_Container:
 		spec, shares, err := a.checkContainer(req, what.Container)

@@ -50,6 +50,10 @@ type ProcessConfig struct {
 	// delivered; 0 is 3 s, negative is for ever.
 	DrainTimeout time.Duration
 
+	// AwayTimeout ends the process when no client, this or another one, has had a connection to the guest for so long: a running one is killed, with all of its container if it is
+	// the first, and its exit is kept; one that was not started is deleted. 0 is never; at most 49 days.
+	AwayTimeout time.Duration
+
 	// OnDelete, if not nil, is called once, after the process is deleted and the host's resources for it are closed.
 	OnDelete func()
 
@@ -87,6 +91,8 @@ func (cfg *ProcessConfig) check() error {
 		return invalid("only a new container can have a built-in first process")
 	case len(cfg.process().Args) == 0 && cfg.BuiltIn != BuiltInPause:
 		return invalid("the process has no arguments")
+	case cfg.AwayTimeout < 0 || cfg.AwayTimeout > math.MaxUint32*time.Millisecond:
+		return invalid("away timeout of %v, must be 0 to 49 days", cfg.AwayTimeout)
 	case cfg.ConnectTimeout < 0 || cfg.ConnectTimeout > protocol.MaxConnectTimeout:
 		return invalid("connect timeout of %v, at most %v", cfg.ConnectTimeout, protocol.MaxConnectTimeout)
 	}
@@ -135,6 +141,7 @@ func (cfg *ProcessConfig) request(requestID instanceID) (*pb.Create, error) {
 		Runtime:          cfg.ExternalRuntime,
 		ConnectTimeoutMs: milliseconds(cfg.ConnectTimeout),
 		DrainTimeoutMs:   drainMilliseconds(cfg.DrainTimeout),
+		AwayTimeoutMs:    milliseconds(cfg.AwayTimeout),
 	}
 	size, err := consoleSize(cfg.process().ConsoleSize)
 	if err != nil {

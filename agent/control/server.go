@@ -52,6 +52,9 @@ type Config struct {
 	// AtOnce tells operations that neither block nor take long, and whose answer is short. They need no goroutine, and cannot be cancelled. Nil: there are none.
 	AtOnce func(*pb.Request) bool
 
+	// Present is told true when a connection has said hello and there was none, and false when the last has ended: one call at a time, in their order. Nil: nobody is.
+	Present func(bool)
+
 	HelloTimeout time.Duration // 0: protocol.HelloTimeout
 }
 
@@ -62,6 +65,9 @@ type Server struct {
 	conns   sync.WaitGroup
 	pending chan struct{} // a token for each connection that has not finished its hello
 	slots   chan struct{} // a token for each connection that has
+
+	mu    sync.Mutex
+	count int // of the connections that Present knows
 }
 
 // NewServer makes a Server. Handler and Hello are required.
@@ -71,6 +77,9 @@ func NewServer(cfg Config) *Server {
 	}
 	if cfg.AtOnce == nil {
 		cfg.AtOnce = func(*pb.Request) bool { return false }
+	}
+	if cfg.Present == nil {
+		cfg.Present = func(bool) {}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -195,7 +204,20 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) error {
 	default:
 		return fmt.Errorf("too many control connections, at most %d", protocol.MaxControlConns)
 	}
+	s.present(1)
+	defer s.present(-1)
 	return s.serveSession(ctx, conn, peer)
+}
+
+// present counts a connection that comes or goes.
+func (s *Server) present(by int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.count
+	s.count += by
+	if before == 0 || s.count == 0 {
+		s.cfg.Present(s.count > 0)
+	}
 }
 
 // hello exchanges hellos. Both sides write at once, so the write has its own goroutine: a transport without a buffer would lock up otherwise.

@@ -121,6 +121,7 @@ func (p *Process) discard(err error) {
 func (p *Process) release(failed error) {
 	p.mu.Lock()
 	p.state, p.failed = deleted, failed
+	p.stopAlone()
 	if p.exit == nil {
 		e := p.wireExit(killedBeforeStart())
 		e.StartedAt = 0

@@ -40,8 +40,9 @@ type Config struct {
 	Parent      *Process // of an exec: its container's first process; nil otherwise
 	IsContainer bool
 	Terminal    bool
-	Size        *pb.Size // of the terminal at the start; nil: as the kernel makes it
-	Released    func()   // if not nil, called once, when a process that was committed is deleted and holds nothing any more
+	Size        *pb.Size      // of the terminal at the start; nil: as the kernel makes it
+	AwayTimeout time.Duration // how long it lives on without a host; 0: for ever
+	Released    func()        // if not nil, called once, when a process that was committed is deleted and holds nothing any more
 }
 
 // Process is one process of the guest, from Create to Delete.
@@ -71,7 +72,8 @@ type Process struct {
 	paused    bool               // a container that stands still, with its execs
 	interrupt context.CancelFunc // of the Task's Start or Pause
 	size      *pb.Size
-	closing   bool // a container that takes no new execs
+	alone     *time.Timer // ends it while no host is connected; nil: one is, or the process lives on
+	closing   bool        // a container that takes no new execs
 	children  map[*Process]struct{}
 }
 

@@ -21,6 +21,7 @@ type Table struct {
 	mu       sync.Mutex
 	reserved map[string]struct{} // being created
 	procs    map[string]*Process
+	away     bool // no host is connected
 }
 
 // NewTable makes an empty table.
@@ -83,6 +84,9 @@ func (t *Table) Commit(p *Process, task Task, stdio Stdio) error {
 	t.mu.Lock()
 	delete(t.reserved, p.cfg.ID)
 	t.procs[p.cfg.ID] = p
+	if t.away {
+		p.setAway(true)
+	}
 	t.mu.Unlock()
 	t.hub.changed(p)
 	return nil

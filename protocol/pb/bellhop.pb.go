@@ -1419,6 +1419,7 @@ type Create struct {
 	Wait             bool          `protobuf:"varint,9,opt,name=wait,proto3" json:"wait,omitempty"` // only with start
 	ConnectTimeoutMs uint32        `protobuf:"varint,10,opt,name=connect_timeout_ms,json=connectTimeoutMs,proto3" json:"connectTimeoutMs,omitempty"`
 	DrainTimeoutMs   uint32        `protobuf:"varint,11,opt,name=drain_timeout_ms,json=drainTimeoutMs,proto3" json:"drainTimeoutMs,omitempty"` // with wait; see Wait
+	AwayTimeoutMs    uint32        `protobuf:"varint,12,opt,name=away_timeout_ms,json=awayTimeoutMs,proto3" json:"awayTimeoutMs,omitempty"`    // end the process when no host was connected for so long; 0: never
 }
 
 func (x *Create) Reset() {
@@ -1507,6 +1508,13 @@ func (x *Create) GetConnectTimeoutMs() uint32 {
 func (x *Create) GetDrainTimeoutMs() uint32 {
 	if x != nil {
 		return x.DrainTimeoutMs
+	}
+	return 0
+}
+
+func (x *Create) GetAwayTimeoutMs() uint32 {
+	if x != nil {
+		return x.AwayTimeoutMs
 	}
 	return 0
 }
@@ -5929,6 +5937,9 @@ func (this *Create) EqualVT(that *Create) bool {
 	if this.DrainTimeoutMs != that.DrainTimeoutMs {
 		return false
 	}
+	if this.AwayTimeoutMs != that.AwayTimeoutMs {
+		return false
+	}
 	return string(this.unknownFields) == string(that.unknownFields)
 }
 
@@ -10291,6 +10302,11 @@ func (m *Create) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 			return 0, err
 		}
 		i -= size
+	}
+	if m.AwayTimeoutMs != 0 {
+		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.AwayTimeoutMs))
+		i--
+		dAtA[i] = 0x60
 	}
 	if m.DrainTimeoutMs != 0 {
 		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(m.DrainTimeoutMs))
@@ -15823,6 +15839,9 @@ func (m *Create) SizeVT() (n int) {
 	if m.DrainTimeoutMs != 0 {
 		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.DrainTimeoutMs))
 	}
+	if m.AwayTimeoutMs != 0 {
+		n += 1 + protobuf_go_lite.SizeOfVarint(uint64(m.AwayTimeoutMs))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -20464,6 +20483,15 @@ func (m *Create) UnmarshalVT(dAtA []byte) error {
 			}
 			m.DrainTimeoutMs = 0
 			m.DrainTimeoutMs, iNdEx, err = protobuf_go_lite.DecodeVarintUint32(dAtA, iNdEx)
+			if err != nil {
+				return err
+			}
+		case 12:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field AwayTimeoutMs", wireType)
+			}
+			m.AwayTimeoutMs = 0
+			m.AwayTimeoutMs, iNdEx, err = protobuf_go_lite.DecodeVarintUint32(dAtA, iNdEx)
 			if err != nil {
 				return err
 			}
