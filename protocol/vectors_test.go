@@ -135,6 +135,19 @@ var messageVectors = []messageVector{
 	{"rootfs listed", KindResult, &pb.Response{What: &pb.Response_RootfsListed{RootfsListed: &pb.RootfsListed{
 		Rootfs: []*pb.RootfsInfo{{Id: "web", Path: "/r/web", Containers: 2}},
 	}}}},
+	{"create container of a pod", KindRequest, &pb.Request{Op: &pb.Request_Create{Create: &pb.Create{
+		Id: "web", AwayTimeoutMs: 60_000,
+		What: &pb.Create_Container{Container: &pb.Container{
+			Spec: []byte("{}"), Share: []*pb.Share{{Type: "network", Container: "pod"}}, BuiltIn: pb.BuiltIn_BUILT_IN_INIT,
+		}},
+	}}}},
+	{"update", KindRequest, &pb.Request{Op: &pb.Request_Update{Update: &pb.Update{Id: "web", Resources: []byte(`{"cpu":{"shares":512}}`)}}}},
+	{"statistics", KindRequest, &pb.Request{Op: &pb.Request_Statistics{Statistics: &pb.Statistics{Ids: []string{"web"}}}}},
+	{"statistics part", KindResult, &pb.Response{What: &pb.Response_Statistics{Statistics: &pb.StatisticsPart{
+		Containers: []*pb.ContainerStatistics{{
+			Id: "web", ReadAt: 1_700_000_000_000_000_000, Cpu: &pb.CPUStatistics{Usage: 300}, Pids: 2, PidsLimit: 1<<64 - 1,
+		}},
+	}}}},
 	{"dialing", KindProgress, &pb.Response{What: &pb.Response_Dialing{Dialing: &pb.Dialing{}}}},
 	{"started", KindProgress, &pb.Response{What: &pb.Response_Started{Started: &pb.Started{Pid: 42, StartedAt: 1_700_000_000_000_000_000}}}},
 	{"drained", KindResult, &pb.Response{What: &pb.Response_Drained{Drained: &pb.Drained{
