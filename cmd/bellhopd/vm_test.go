@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -137,9 +138,18 @@ func TestEndings(t *testing.T) {
 	}
 }
 
-// signalGuest sends a signal to a process of the guest. The guest may end before it can say that it did.
+// signalGuest sends a signal to a process of the guest. The guest may end before it can say that it did, so the sender is started first and told then.
 func signalGuest(ctx context.Context, vm *vmtest.VM, sig string, pid int) error {
-	return vm.Client.Command(ctx, busybox, "kill", "-"+sig, fmt.Sprint(pid)).Start()
+	cmd := vm.Client.Command(ctx, busybox, "sh", "-c", fmt.Sprintf("read word; kill -%s %d", sig, pid))
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	_, err = io.WriteString(stdin, "now\n")
+	return err
 }
 
 func TestRefusesOtherCIDs(t *testing.T) {
