@@ -27,7 +27,8 @@ const (
 	idleProcesses = 1000
 	idleBytes     = 2 << 20
 
-	leakExecs = 10000
+	leakExecs  = 10000
+	leakWarmUp = 2000 // until pools are filled and the runtime has all the threads that it is going to have
 )
 
 // scaleFigures are about many processes.
@@ -231,7 +232,7 @@ func leak(ctx context.Context, b *bench) (float64, error) {
 		}
 		return nil
 	}
-	if err := execs(100); err != nil { // until pools and threads are what they are going to be
+	if err := execs(leakWarmUp); err != nil {
 		return 0, err
 	}
 	before, err := leakable(ctx, vm)
