@@ -122,7 +122,7 @@ func (in *input) failed() {}
 
 func (in *input) attached(ln link, gen uint32, owner []byte) {
 	in.mu.Lock()
-	defer in.mu.Unlock()
+	defer in.unlock()
 	if !in.setLink(ln, gen, owner) {
 		return
 	}

@@ -335,7 +335,7 @@ func (in *input) wait() {
 		}
 	case ln == nil:
 		in.buf.Trim()
-		in.cond.Wait()
+		in.rest()
 	case in.over() && len(in.rcv.Pending()) > 0:
 		in.waitWith(func() error { return ln.whenWritable(in.recordFunc) })
 	default:

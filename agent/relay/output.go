@@ -286,7 +286,7 @@ func (o *output) wait() {
 		o.waitSource()
 	case ln == nil || o.watching:
 		o.beIdle()
-		o.cond.Wait()
+		o.rest()
 	default:
 		o.waitWith(func() error { return ln.whenReadable(o.ackFunc) })
 	}

@@ -47,6 +47,16 @@ func (s *stream) unlock() {
 	}
 }
 
+// rest waits for cond, unless a broken connection is still to be reported: then it does that, and the state may have changed meanwhile. mu is held.
+func (s *stream) rest() {
+	if s.lost == 0 {
+		s.cond.Wait()
+		return
+	}
+	s.unlock()
+	s.mu.Lock()
+}
+
 // dropLink closes the connection. mu is held.
 func (s *stream) dropLink() {
 	if s.ln != nil {
