@@ -3,6 +3,7 @@ package vmm
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -35,8 +36,11 @@ func (c Config) kernelCmdline() string {
 	if c.Accel != AccelKVM {
 		params = append(params, emulatedCmdline...)
 		if c.Machine == MachineMicroVM {
-			params = append(params, microvmCmdline()...)
+			params = append(params, c.microvmCmdline()...)
 		}
+	}
+	if c.CountInstructions {
+		params = append(params, icountCmdline...)
 	}
 	return strings.Join(append(params, c.Cmdline...), " ")
 }
@@ -44,19 +48,31 @@ func (c Config) kernelCmdline() string {
 // microvmCmdline tells the kernel what it cannot find out on an emulated machine
 // that has no timer to calibrate against: how fast the TSC counts, which is the
 // host's. On a host whose CPU changes its frequency this is only near the truth,
-// and the guest's clock goes wrong by as much; q35 has no such trouble. Under
-// KVM the kernel asks the hypervisor.
-func microvmCmdline() []string {
+// and the guest's clock goes wrong by as much; q35 has no such trouble, nor has a
+// machine that counts instructions. Under KVM the kernel asks the hypervisor.
+func (c Config) microvmCmdline() []string {
+	khz := int64(icountTSC)
+	if !c.CountInstructions {
+		khz = hostTSC()
+	}
+	if khz <= 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("tsc_early_khz=%d", khz), "no_timer_check"}
+}
+
+// hostTSC is the frequency of the first CPU in kHz, 0 if it is not known.
+func hostTSC() int64 {
 	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {
-		return nil
+		return 0
 	}
 	defer f.Close()
 	mhz, err := strconv.ParseFloat(cpuinfoField(f, "cpu MHz"), 64)
-	if err != nil || mhz <= 0 {
-		return nil
+	if err != nil {
+		return 0
 	}
-	return []string{fmt.Sprintf("tsc_early_khz=%d", int64(mhz*1000)), "no_timer_check"}
+	return int64(mhz * 1000)
 }
 
 // form says for whom QEMU's arguments are.
@@ -101,10 +117,15 @@ func (c Config) machineArguments() []string {
 	// Under TCG "max" has ERMS, so that the kernel copies with "rep movsb", which
 	// is emulated byte by byte: without it copies are two to three times faster.
 	accel, cpu := "tcg,thread=multi", "max,-erms"
-	if c.Accel == AccelKVM {
+	var clock []string
+	switch {
+	case c.CountInstructions:
+		accel = "tcg,thread=single"
+		clock = icountArguments
+	case c.Accel == AccelKVM:
 		accel, cpu = "kvm", "host"
 	}
-	return []string{
+	return append(slices.Clone(clock),
 		"-accel", accel, "-cpu", cpu,
 		// QEMU emits memory barriers only if there can be a second CPU; with
 		// the device in another process they are needed with one CPU too.
@@ -113,7 +134,7 @@ func (c Config) machineArguments() []string {
 		// Shared, because the vsock device maps it.
 		"-object", fmt.Sprintf("memory-backend-memfd,id=ram,size=%dM,share=on", mib),
 		"-machine", machine,
-	}
+	)
 }
 
 func (c Config) vsockArguments(f form) []string {

@@ -40,11 +40,20 @@ type Config struct {
 	// The host pays only for pages that the guest has touched.
 	Memory int64
 
-	// CPUs is the number of virtual CPUs; 0: DefaultCPUs.
+	// CPUs is the number of virtual CPUs; 0: DefaultCPUs, or 1 with
+	// CountInstructions.
 	CPUs int
 
 	Machine Machine
 	Accel   Accel
+
+	// CountInstructions makes the guest's clock count its instructions, at 2 ns
+	// each, and nothing else: what is measured by that clock hardly depends on
+	// the host and how busy it is. The guest's time is then not the host's: a
+	// second of sleep in the guest can take ten. CPUs take turns in one thread,
+	// and one that idles counts its instructions too, so that more than one CPU
+	// has little use. It needs TCG, and is refused with KVM.
+	CountInstructions bool
 
 	// Vsock chooses who serves the vsock device. With VsockUser CID 3 (or
 	// DeviceConfig's) is private to the VM; with VsockVhost the CID must be
@@ -127,6 +136,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.CPUs == 0 {
 		c.CPUs = DefaultCPUs
+		if c.CountInstructions {
+			c.CPUs = 1
+		}
 	}
 	if c.Machine == MachineAuto {
 		c.Machine = MachineQ35

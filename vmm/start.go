@@ -57,7 +57,7 @@ func prepare(ctx context.Context, cfg Config) (*VM, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	accel, err := thisHost().choose(cfg.Accel)
+	accel, err := cfg.chooseAccel(thisHost())
 	if err != nil {
 		return nil, err
 	}
