@@ -43,7 +43,7 @@ func (a *Agent) Handle(ctx context.Context, call *control.Call) (*pb.Response, e
 	case *pb.Request_Detach:
 		return a.detach(op.Detach)
 	case *pb.Request_Watch:
-		return nil, a.watch(ctx, call)
+		return nil, a.watch(ctx, call, op.Watch)
 	case *pb.Request_Pause:
 		return a.pause(ctx, call, op.Pause)
 	case *pb.Request_Resume:
@@ -80,8 +80,8 @@ func atOnce(req *pb.Request) bool {
 }
 
 // watch sends events until the host closes the stream.
-func (a *Agent) watch(ctx context.Context, call *control.Call) error {
-	w, err := a.table.Hub().Watch()
+func (a *Agent) watch(ctx context.Context, call *control.Call, req *pb.Watch) error {
+	w, err := a.table.Hub().Watch(req.LossesOnly)
 	if err != nil {
 		return err
 	}

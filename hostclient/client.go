@@ -38,7 +38,7 @@ type Client struct {
 	current   *session
 	changed   chan struct{}         // closed when current changes, and then replaced
 	processes map[string][]*Process // by id; more than one object may be about one process
-	watching  bool
+	watching  watching
 	closed    bool
 
 	hubMu    sync.Mutex

@@ -238,7 +238,7 @@ func (p *Process) created(err error, success processState) error {
 		p.setState(success)
 		if p.stdio != nil {
 			p.stdio.set.Created()
-			p.client.startWatching()
+			p.client.startWatching(false)
 			p.spawn(p.keepAttached)
 		}
 	case errors.As(err, new(*protocol.StatusError)):

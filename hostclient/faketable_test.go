@@ -93,7 +93,7 @@ func (f *fakeTable) serve(c *fakeCall) {
 	case *pb.Request_List:
 		c.result(f.list())
 	case *pb.Request_Watch:
-		f.watch(c)
+		f.watch(c, op.Watch.LossesOnly)
 	case *pb.Request_Mount:
 		f.note("mount " + op.Mount.Target)
 		c.result(&pb.Response{What: &pb.Response_Mounted{Mounted: &pb.Mounted{}}})
@@ -276,8 +276,8 @@ func (p *fakeProcess) describe() *pb.ProcessInfo {
 	return &pb.ProcessInfo{Id: p.info.Id, State: p.info.State, Pid: p.info.Pid, Exited: p.info.Exited, Streams: p.info.Streams}
 }
 
-// watch tells every process at the beginning, and each whose state has changed from then on.
-func (f *fakeTable) watch(c *fakeCall) {
+// watch tells every process at the beginning, and each whose state has changed from then on. No stream is ever lost here.
+func (f *fakeTable) watch(c *fakeCall, lossesOnly bool) {
 	f.note("watch")
 	told := make(map[string]pb.State)
 	first := true
@@ -306,6 +306,10 @@ func (f *fakeTable) watch(c *fakeCall) {
 		}
 		for _, e := range events {
 			c.progress(&pb.Response{What: &pb.Response_Event{Event: e}})
+		}
+		if lossesOnly {
+			<-c.ctx.Done()
+			return
 		}
 	}
 }

@@ -152,7 +152,7 @@ func (p *Process) performWait(w *waiting) error {
 		defer release()
 		return p.askToWait(p.life, w)
 	}
-	p.client.startWatching()
+	p.client.startWatching(true)
 	select {
 	case <-p.exitSeen:
 	case <-p.life.Done():

@@ -56,7 +56,7 @@ func (c *Client) Watch(ctx context.Context) iter.Seq2[Event, error] {
 			return
 		}
 		defer release()
-		err = c.watch(ctx, nil, func(e *pb.Event) error {
+		err = c.watch(ctx, new(pb.Watch), nil, func(e *pb.Event) error {
 			if event := c.event(e); event != nil && !yield(event, nil) {
 				return errStopWatch
 			}
@@ -90,11 +90,11 @@ func (c *Client) event(e *pb.Event) Event {
 
 // watch calls handle for each event until it fails, or ctx ends. begin, if not nil, is called before the first event and before each beginning from
 // the start.
-func (c *Client) watch(ctx context.Context, begin func(), handle func(*pb.Event) error) error {
+func (c *Client) watch(ctx context.Context, request *pb.Watch, begin func(), handle func(*pb.Event) error) error {
 	for {
 		err := c.call(ctx, operation{
 			what:     "watch the guest",
-			request:  &pb.Request{Op: &pb.Request_Watch{Watch: &pb.Watch{}}},
+			request:  &pb.Request{Op: &pb.Request_Watch{Watch: request}},
 			repeat:   true,
 			sending:  begin,
 			progress: func(r *pb.Response) error { return handleEvent(r, handle) },
@@ -129,42 +129,73 @@ func (c *Client) takeLongSlot(ctx context.Context) (release func(), err error) {
 // rewatchDelay is waited after a watch that failed for a reason other than the connection.
 const rewatchDelay = time.Second
 
-// startWatching begins to tell the client's processes what happens to them, if that has not begun.
-func (c *Client) startWatching() {
+// watching is the client's own watch, under Client.mu.
+type watching struct {
+	began bool
+	ends  bool                    // it is to tell of the ends of processes, too
+	renew context.CancelCauseFunc // begins it anew; nil before it has begun
+}
+
+// startWatching has the client's processes told of lost streams, and with ends also of their ends, which hardly anybody needs: a wait of its own tells, and every event costs the guest
+// and its processes time.
+func (c *Client) startWatching(ends bool) {
 	c.mu.Lock()
-	began := c.watching
-	c.watching = true
+	w := &c.watching
+	began := w.began
+	w.began = true
+	if ends && !w.ends {
+		w.ends = true
+		if w.renew != nil {
+			w.renew(errWatchMore)
+		}
+	}
 	c.mu.Unlock()
 	if !began {
 		c.spawn(c.watchProcesses)
 	}
 }
 
+// errWatchMore ends a watch that tells too little.
+var errWatchMore = errors.New("the watch is to tell more")
+
+// nextWatch says what to ask for. The context ends when that has changed, and with cancel.
+func (c *Client) nextWatch() (ctx context.Context, cancel context.CancelCauseFunc, request *pb.Watch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ctx, cancel = context.WithCancelCause(c.life)
+	c.watching.renew = cancel
+	return ctx, cancel, &pb.Watch{LossesOnly: !c.watching.ends}
+}
+
 // watchProcesses hands events to the processes of this client for as long as it lives.
 func (c *Client) watchProcesses() {
-	for {
-		var told map[string]bool // which of this client's processes exist, until all are told
-		begin := func() { told = make(map[string]bool) }
-		err := c.watch(c.life, begin, func(e *pb.Event) error {
-			if e.GetSynced() != nil {
-				c.missing(told)
-				told = nil
-				return nil
-			}
-			if id := e.GetProcess().GetId(); told != nil && len(c.processesOf(id)) > 0 {
-				told[id] = true
-			}
-			c.dispatch(e)
-			return nil
-		})
-		if c.life.Err() != nil {
-			return
+	for c.life.Err() == nil {
+		ctx, cancel, request := c.nextWatch()
+		err := c.watchOnce(ctx, request)
+		cancel(nil)
+		if c.life.Err() != nil || errors.Is(err, errWatchMore) {
+			continue
 		}
 		c.cfg.Logger.Warn("the watch ended", "err", err)
-		if pause(c.life, rewatchDelay) != nil {
-			return
-		}
+		_ = pause(c.life, rewatchDelay)
 	}
+}
+
+func (c *Client) watchOnce(ctx context.Context, request *pb.Watch) error {
+	var told map[string]bool // which of this client's processes exist, until all are told
+	begin := func() { told = make(map[string]bool) }
+	return c.watch(ctx, request, begin, func(e *pb.Event) error {
+		if e.GetSynced() != nil {
+			c.missing(told)
+			told = nil
+			return nil
+		}
+		if id := e.GetProcess().GetId(); told != nil && len(c.processesOf(id)) > 0 {
+			told[id] = true
+		}
+		c.dispatch(e)
+		return nil
+	})
 }
 
 // dispatch tells the processes that an event is about. There are at most a few with one id.

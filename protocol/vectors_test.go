@@ -107,6 +107,7 @@ var messageVectors = []messageVector{
 	{"kill", KindRequest, &pb.Request{Op: &pb.Request_Kill{Kill: &pb.Kill{RequestId: instance, Id: "web", Signal: 15, All: true}}}},
 	{"pause", KindRequest, &pb.Request{Op: &pb.Request_Pause{Pause: &pb.Pause{RequestId: instance, Id: "web"}}}},
 	{"paused", KindResult, &pb.Response{What: &pb.Response_Paused{Paused: &pb.Paused{}}}},
+	{"watch for losses", KindRequest, &pb.Request{Op: &pb.Request_Watch{Watch: &pb.Watch{LossesOnly: true}}}},
 	{"create exec", KindRequest, &pb.Request{Op: &pb.Request_Create{Create: &pb.Create{
 		RequestId: instance, Id: "job-1", Start: true, Wait: true,
 		What: &pb.Create_Exec{Exec: &pb.Exec{Container: "web", Process: &pb.Process{

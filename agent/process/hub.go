@@ -25,6 +25,7 @@ func newHub(t *Table) *Hub { return &Hub{table: t, watchers: make(map[*Watcher]s
 // Watcher is one client's queue of events.
 type Watcher struct {
 	hub      *Hub
+	losses   bool // it wants to know of nothing but lost streams, once it knows the state
 	snapshot []*pb.Event
 	events   chan *pb.Event // closed when the watcher fell behind
 }
@@ -32,14 +33,14 @@ type Watcher struct {
 // maxWatchers bounds the watchers, each of which has a queue: a client needs one.
 const maxWatchers = 64
 
-// Watch begins to watch: first the state, then what happens. Close must follow.
-func (h *Hub) Watch() (*Watcher, error) {
+// Watch begins to watch: first the state, then what happens, or with lossesOnly which streams are lost. Close must follow.
+func (h *Hub) Watch(lossesOnly bool) (*Watcher, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.watchers) >= maxWatchers {
 		return nil, failure.New(errdefs.ErrResourceExhausted, "%d watches are going on, no more are allowed", maxWatchers)
 	}
-	w := &Watcher{hub: h, events: make(chan *pb.Event, protocol.MaxWatchQueue)}
+	w := &Watcher{hub: h, losses: lossesOnly, events: make(chan *pb.Event, protocol.MaxWatchQueue)}
 	for _, p := range h.table.All() {
 		w.snapshot = append(w.snapshot, processEvent(p))
 	}
@@ -77,10 +78,20 @@ func (w *Watcher) Close() {
 func (h *Hub) changed(p *Process) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.watchers) == 0 || !p.known() {
+	if !h.anyWantsAll() || !p.known() {
 		return
 	}
 	h.send(processEvent(p))
+}
+
+// anyWantsAll says whether an event that is no loss is worth making. h.mu is held.
+func (h *Hub) anyWantsAll() bool {
+	for w := range h.watchers {
+		if !w.losses {
+			return true
+		}
+	}
+	return false
 }
 
 // StreamLost tells the watchers that a stream's connection broke.
@@ -99,9 +110,12 @@ func (h *Hub) publish(e *pb.Event) {
 	h.send(e)
 }
 
-// send queues e for everybody. Who has no room is dropped, and told so by its closed queue. h.mu is held.
+// send queues e for everybody who wants it. Who has no room is dropped, and told so by its closed queue. h.mu is held.
 func (h *Hub) send(e *pb.Event) {
 	for w := range h.watchers {
+		if w.losses && e.GetStreamLost() == nil {
+			continue
+		}
 		select {
 		case w.events <- e:
 		default:

@@ -119,7 +119,7 @@ func TestDeleteInterruptsPause(t *testing.T) {
 func TestPauseEvents(t *testing.T) {
 	table := newTable()
 	container, _, _ := pausable(t, table, &fakeTask{})
-	w, err := table.Hub().Watch()
+	w, err := table.Hub().Watch(false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -305,9 +305,43 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestWatchOfLosses wants the state first, and then nothing but the loss of a stream.
+func TestWatchOfLosses(t *testing.T) {
+	table, task := newTable(), new(fakeTask)
+	add(t, table, Config{ID: "old"}, new(fakeTask))
+	w, err := table.Hub().Watch(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	p := add(t, table, Config{ID: "new"}, task)
+	if _, err := p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	task.end(Exit{At: time.Now()})
+	if _, err := p.Delete(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	table.Hub().OOM("old")
+	table.Hub().StreamLost("old", pb.Stream_STREAM_STDOUT, 1)
+	for _, want := range []func(*pb.Event) bool{
+		func(e *pb.Event) bool { return e.GetProcess().GetId() == "old" },
+		func(e *pb.Event) bool { return e.GetSynced() != nil },
+		func(e *pb.Event) bool { return e.GetStreamLost().GetId() == "old" },
+	} {
+		e, err := w.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !want(e) {
+			t.Errorf("event = %v; want the process, then synced, then the loss", e)
+		}
+	}
+}
+
 func watch(t *testing.T, table *Table) *Watcher {
 	t.Helper()
-	w, err := table.Hub().Watch()
+	w, err := table.Hub().Watch(false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -320,7 +354,7 @@ func TestWatchersAreBounded(t *testing.T) {
 		watch(t, table)
 	}
 	last := watch(t, table)
-	if _, err := table.Hub().Watch(); !errors.Is(err, errdefs.ErrResourceExhausted) {
+	if _, err := table.Hub().Watch(false); !errors.Is(err, errdefs.ErrResourceExhausted) {
 		t.Errorf("Watch() above the limit = %v; want resource exhausted", err)
 	}
 	last.Close()

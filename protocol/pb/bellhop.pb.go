@@ -3780,6 +3780,7 @@ func (*Detached) ProtoMessage() {}
 
 type Watch struct {
 	unknownFields []byte
+	LossesOnly    bool `protobuf:"varint,1,opt,name=losses_only,json=lossesOnly,proto3" json:"lossesOnly,omitempty"` // behind synced only stream_lost
 }
 
 func (x *Watch) Reset() {
@@ -3787,6 +3788,13 @@ func (x *Watch) Reset() {
 }
 
 func (*Watch) ProtoMessage() {}
+
+func (x *Watch) GetLossesOnly() bool {
+	if x != nil {
+		return x.LossesOnly
+	}
+	return false
+}
 
 type Event struct {
 	unknownFields []byte
@@ -7807,6 +7815,9 @@ func (this *Watch) EqualVT(that *Watch) bool {
 	if this == that {
 		return true
 	} else if this == nil || that == nil {
+		return false
+	}
+	if this.LossesOnly != that.LossesOnly {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -13805,6 +13816,16 @@ func (m *Watch) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.LossesOnly {
+		i--
+		if m.LossesOnly {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x8
+	}
 	return len(dAtA) - i, nil
 }
 
@@ -17206,6 +17227,9 @@ func (m *Watch) SizeVT() (n int) {
 	}
 	var l int
 	_ = l
+	if m.LossesOnly {
+		n += 2
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -26184,6 +26208,18 @@ func (m *Watch) UnmarshalVT(dAtA []byte) error {
 			return fmt.Errorf("proto: Watch: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
+		case 1:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field LossesOnly", wireType)
+			}
+			var v int
+			var _v uint64
+			_v, iNdEx, err = protobuf_go_lite.DecodeVarint(dAtA, iNdEx)
+			v = int(_v)
+			if err != nil {
+				return err
+			}
+			m.LossesOnly = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protobuf_go_lite.Skip(dAtA[iNdEx:])
