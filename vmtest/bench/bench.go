@@ -25,17 +25,17 @@ type bench struct {
 	runs int
 	log  io.Writer
 
-	dir    string // for built programs
-	vm     *vmtest.VM
-	execVM *vmtest.VM // of execMachine
+	dir  string // for built programs
+	vm   *vmtest.VM
+	labs map[bool]*lab // by whether they count instructions
 }
 
 func (b *bench) close() {
 	if b.vm != nil {
 		b.vm.Close()
 	}
-	if b.execVM != nil {
-		b.execVM.Close()
+	for _, l := range b.labs {
+		l.Close()
 	}
 	if b.dir != "" {
 		os.RemoveAll(b.dir)
@@ -79,8 +79,13 @@ func (b *bench) compile(ctx context.Context, name, source string) (string, error
 // ratio measures two sides in turn and returns the ratio of their medians. What each side measures is up to it: seconds, or bytes per second. A first
 // run of each warms up and does not count.
 func (b *bench) ratio(name string, numerator, denominator func() (float64, error)) (float64, error) {
+	return b.ratioOf(b.runs, name, numerator, denominator)
+}
+
+// ratioOf is ratio with a number of runs.
+func (b *bench) ratioOf(runs int, name string, numerator, denominator func() (float64, error)) (float64, error) {
 	var nums, dens []float64
-	for i := range b.runs + 1 {
+	for i := range runs + 1 {
 		n, err := numerator()
 		if err != nil {
 			return 0, err
@@ -94,7 +99,7 @@ func (b *bench) ratio(name string, numerator, denominator func() (float64, error
 		}
 		nums, dens = append(nums, n), append(dens, d)
 	}
-	fmt.Fprintf(b.log, "bench: %s: %.4g against %.4g (medians of %d)\n", name, median(nums), median(dens), b.runs)
+	fmt.Fprintf(b.log, "bench: %s: %.4g against %.4g (medians of %d)\n", name, median(nums), median(dens), runs)
 	return median(nums) / median(dens), nil
 }
 

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,13 +13,6 @@ import (
 
 // manyContainers is how many one machine runs.
 const manyContainers = 200
-
-// containerFigures are about one machine with many containers.
-func containerFigures() []figure {
-	return []figure{
-		{"statistics", "<=2", statistics},
-	}
-}
 
 // containers are running containers of one machine.
 type containers struct {
@@ -60,12 +50,8 @@ func (c *containers) delete(ctx context.Context) error {
 }
 
 // statistics is the time of one call that reads what all containers use, as the host sees it, against that of a loop in the guest that reads the same files.
-func statistics(ctx context.Context, b *bench) (float64, error) {
-	vm, err := b.machine(ctx)
-	if err != nil {
-		return 0, err
-	}
-	c, err := startContainers(ctx, vm, manyContainers)
+func statistics(ctx context.Context, b *bench, l *lab) (float64, error) {
+	c, err := startContainers(ctx, l.VM, manyContainers)
 	if err != nil {
 		return 0, err
 	}
@@ -73,25 +59,17 @@ func statistics(ctx context.Context, b *bench) (float64, error) {
 	if err != nil {
 		return 0, errors.Join(err, c.delete(ctx))
 	}
-	ratio, err := b.ratio("statistics of 200 containers in one call, s, against reading their files",
+	ratio, err := b.ratioOf(l.runs, "statistics of 200 containers in one call, s, against reading their files",
 		func() (float64, error) {
-			start := time.Now()
-			all, err := vm.Client.Statistics(ctx)
-			if err == nil && len(all) != manyContainers {
-				err = fmt.Errorf("statistics of %d containers, %d exist", len(all), manyContainers)
-			}
-			return time.Since(start).Seconds(), err
+			return l.measure(func() error {
+				all, err := l.Client.Statistics(ctx)
+				if err == nil && len(all) != manyContainers {
+					err = fmt.Errorf("statistics of %d containers, %d exist", len(all), manyContainers)
+				}
+				return err
+			})
 		},
-		func() (float64, error) {
-			cmd := vm.Client.Command(ctx, loadPath, "read")
-			cmd.Stdin = strings.NewReader(files)
-			out, err := cmd.Output()
-			if err != nil {
-				return 0, err
-			}
-			ns, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
-			return float64(ns) / 1e9, err
-		})
+		func() (float64, error) { return guestMedian(ctx, l.VM, []byte(files), loadPath, "read") })
 	return ratio, errors.Join(err, c.delete(ctx))
 }
 

@@ -3,7 +3,8 @@
 //	figure NAME VALUE LIMIT
 //
 // where VALUE is the median of several runs, a ratio where two things are compared (both measured in this run, in turn), and LIMIT is what it is held to
-// ("<=1.25", ">=0.45", or "-" for none). It exits 0 whatever the values are, 1 if something could not be measured.
+// ("<=1.25", ">=0.45", or "-" for none). A NAME that ends in "-icount" is measured in a machine whose clock counts its instructions. It exits 0 whatever the
+// values are, 1 if something could not be measured.
 package main
 
 import (
@@ -26,7 +27,7 @@ type figure struct {
 
 // figures are all there are, in the order in which they are printed.
 func figures() []figure {
-	return slices.Concat(sizeFigures(), bootFigures(), throughputFigures(), latencyFigures(), execFigures(), scaleFigures(), containerFigures())
+	return slices.Concat(sizeFigures(), bootFigures(), throughputFigures(), latencyFigures(), scaleFigures(), labFigures(false), labFigures(true))
 }
 
 func main() {
@@ -46,7 +47,7 @@ func run(ctx context.Context, out io.Writer, names string, runs int) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{runs: max(runs, 1), log: os.Stderr}
+	b := &bench{runs: max(runs, 1), log: os.Stderr, labs: map[bool]*lab{}}
 	defer b.close()
 	failed := 0
 	for _, f := range chosen {

@@ -7,6 +7,7 @@
 //	load pipe BYTES BLOCK           BYTES through a pipe to a child; prints nanoseconds
 //	load pong PORT COUNT SIZE       connect, then COUNT times read SIZE bytes and write them back
 //	load pongs PORT CONNECTIONS COUNT SIZE   the same on several connections at once, a process each
+//	load clock PORT                 connect, then for each byte write back CLOCK_MONOTONIC in ns, 8 bytes
 //	load spawn COUNT PROGRAM        COUNT times vfork+exec+wait; prints nanoseconds
 //	load read                       the whole of each file that stdin names, a line each; prints nanoseconds
 //
@@ -166,6 +167,16 @@ static void pongs(long port, long connections, long count, long size)
 			exit(1);
 }
 
+static void clock_at(long port)
+{
+	int fd = host(port);
+	char one;
+	while (read(fd, &one, 1) == 1) {
+		int64_t t = now();
+		put(fd, (char *)&t, sizeof t);
+	}
+}
+
 static void spawn(long count, char *program)
 {
 	char *argv[] = {program, NULL}, *envp[] = {NULL};
@@ -228,6 +239,8 @@ int main(int argc, char **argv)
 		pong(number(argv[2]), number(argv[3]), number(argv[4]));
 	} else if (!strcmp(what, "pongs") && argc == 6) {
 		pongs(number(argv[2]), number(argv[3]), number(argv[4]), number(argv[5]));
+	} else if (!strcmp(what, "clock") && argc == 3) {
+		clock_at(number(argv[2]));
 	} else if (!strcmp(what, "read") && argc == 2) {
 		read_files();
 	} else if (!strcmp(what, "spawn") && argc == 4) {
