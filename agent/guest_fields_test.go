@@ -316,12 +316,6 @@ func libcontainerProcess(t *testing.T, p *specs.Process) *libcontainer.Process {
 	for _, d := range rlimit.Defaults() { // libcontainer's would be this test's
 		lp.Rlimits = append(lp.Rlimits, configs.Rlimit{Type: d.Resource, Soft: d.Soft, Hard: d.Hard})
 	}
-	// Libcontainer raises that of whoever calls it, for the sake of eBPF, and so what it starts. The nursery has it as it was.
-	var locked unix.Rlimit
-	if err := unix.Prlimit(nurseryPID(t), unix.RLIMIT_MEMLOCK, nil, &locked); err != nil {
-		t.Fatal(err)
-	}
-	lp.Rlimits = append(lp.Rlimits, configs.Rlimit{Type: unix.RLIMIT_MEMLOCK, Soft: locked.Cur, Hard: locked.Max})
 	for _, l := range p.Rlimits {
 		n, ok := rlimit.Number(l.Type)
 		if !ok {

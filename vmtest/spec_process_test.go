@@ -38,6 +38,7 @@ func processCases() []specCase {
 		{"Rlimits", func(s *specs.Spec) {
 			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 100, Hard: 200}, {Type: "RLIMIT_CORE", Soft: 0, Hard: 4096}}
 		}, `grep -E '^Max (core|open)' /proc/self/limits | tr -s ' '`, "Max core file size 0 4096 bytes \nMax open files 100 200 files "},
+		{"DefaultRlimits", unchanged, `grep 'Max locked' /proc/self/limits | tr -s ' '`, "Max locked memory 8388608 8388608 bytes "},
 		{"NoNewPrivileges", unchanged, `grep NoNewPrivs /proc/self/status`, "NoNewPrivs:\t1"},
 		{"NewPrivileges", func(s *specs.Spec) { s.Process.NoNewPrivileges = false }, `grep NoNewPrivs /proc/self/status`, "NoNewPrivs:\t0"},
 		{"OOMScore", func(s *specs.Spec) { s.Process.OOMScoreAdj = new(123) }, `cat /proc/self/oom_score_adj`, "123"},

@@ -28,6 +28,7 @@ func TestBundleSpec(t *testing.T) {
 		},
 		Linux: &specs.Linux{CgroupsPath: "web", MaskedPaths: []string{"/proc/keys"}},
 	}
+	locked := specs.POSIXRlimit{Type: "RLIMIT_MEMLOCK", Soft: 8 << 20, Hard: 8 << 20}
 	before, err := json.Marshal(spec)
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +38,7 @@ func TestBundleSpec(t *testing.T) {
 		Version: "1.0.2", Hostname: "web", Root: &specs.Root{Path: "/r"},
 		Process: &specs.Process{
 			Args: []string{"sh"}, User: specs.User{UID: 1000}, ConsoleSize: &specs.Box{Width: 80, Height: 24},
-			Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Soft: 1, Hard: 2}, {Type: "RLIMIT_NOFILE", Soft: 1024, Hard: 524288}},
+			Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Soft: 1, Hard: 2}, {Type: "RLIMIT_NOFILE", Soft: 1024, Hard: 524288}, locked},
 		},
 		Linux: &specs.Linux{CgroupsPath: "/bellhop/web", MaskedPaths: []string{"/proc/keys"}},
 	}
@@ -54,7 +55,7 @@ func TestBundleSpec(t *testing.T) {
 }
 
 func TestWithDefaults(t *testing.T) {
-	own := []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 5, Hard: 6}}
+	own := []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 5, Hard: 6}, {Type: "RLIMIT_MEMLOCK", Soft: 7, Hard: 8}}
 	if got := withDefaults(own); !reflect.DeepEqual(got, own) {
 		t.Errorf("withDefaults(%v) = %v; want the same", own, got)
 	}
@@ -85,6 +86,7 @@ func TestExecSpec(t *testing.T) {
 		Capabilities: &specs.LinuxCapabilities{Bounding: []string{"CAP_KILL"}}, ApparmorProfile: "profile", SelinuxLabel: "label", OOMScoreAdj: &score, Cwd: "/elsewhere",
 	}
 	nofile := specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Soft: 1024, Hard: 524288}
+	locked := specs.POSIXRlimit{Type: "RLIMIT_MEMLOCK", Soft: 8 << 20, Hard: 8 << 20}
 	own := -5
 	for _, tt := range []struct {
 		name string
@@ -93,7 +95,7 @@ func TestExecSpec(t *testing.T) {
 	}{
 		{"least", &pb.Process{Args: []string{"id"}, Env: []string{"HOME=/h"}}, &specs.Process{
 			Args: []string{"id"}, Env: []string{"HOME=/h", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, Cwd: "/",
-			Capabilities: of.Capabilities, ApparmorProfile: "profile", SelinuxLabel: "label", OOMScoreAdj: &score, Rlimits: []specs.POSIXRlimit{nofile},
+			Capabilities: of.Capabilities, ApparmorProfile: "profile", SelinuxLabel: "label", OOMScoreAdj: &score, Rlimits: []specs.POSIXRlimit{nofile, locked},
 		}},
 		{"most", &pb.Process{
 			Terminal: true, User: &pb.User{Username: "web", AdditionalGids: []uint32{7}, Umask: &umask}, Args: []string{"id", "-u"}, Env: []string{"PATH=/p"}, Cwd: "/tmp",
@@ -104,7 +106,7 @@ func TestExecSpec(t *testing.T) {
 		}, &specs.Process{
 			Terminal: true, User: specs.User{UID: 1000, GID: 1001, AdditionalGids: []uint32{50, 7}, Umask: &umask}, Args: []string{"id", "-u"},
 			Env: []string{"PATH=/p", "HOME=/home/web"}, Cwd: "/tmp",
-			Capabilities: &specs.LinuxCapabilities{Effective: []string{"CAP_CHOWN"}}, Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 3, Hard: 4}},
+			Capabilities: &specs.LinuxCapabilities{Effective: []string{"CAP_CHOWN"}}, Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 3, Hard: 4}, locked},
 			NoNewPrivileges: true, ApparmorProfile: "mine", SelinuxLabel: "my", OOMScoreAdj: &own,
 			Scheduler:       &specs.Scheduler{Policy: "SCHED_BATCH", Nice: 3, Flags: []specs.LinuxSchedulerFlag{"SCHED_FLAG_RESET_ON_FORK"}},
 			IOPriority:      &specs.LinuxIOPriority{Class: "IOPRIO_CLASS_IDLE", Priority: 2},

@@ -98,7 +98,7 @@ func TestProcFields(t *testing.T) {
 			{"made cwd", []string{"/bin/busybox", "stat", "-c", "%n %a %u", "/tmp/a//b/c", "."}, func(r *Request) { r.Cwd = "/tmp/a//b/c" }, "/tmp/a//b/c 755 0\n. 755 0\n"},
 			{"oom score", []string{"cat", "/proc/self/oom_score_adj"}, func(r *Request) { r.OOMScoreAdj = -321 }, "-321\n"},
 			{"oom score default", []string{"cat", "/proc/self/oom_score_adj"}, func(*Request) {}, "0\n"},
-			{"open files", []string{"sh", "-c", "ulimit -Sn; ulimit -Hn"}, func(*Request) {}, "1024\n524288\n"},
+			{"default rlimits", []string{"sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -l"}, func(*Request) {}, "1024\n524288\n8192\n"},
 			{"rlimits", []string{"sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -c"}, func(r *Request) {
 				r.Rlimits = []Rlimit{{unix.RLIMIT_NOFILE, 99, 1000000}, {unix.RLIMIT_CORE, 0, 0}}
 			}, "99\n1000000\n0\n"},

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bellhop-vm/bellhop/agent/pidfd"
+	"github.com/bellhop-vm/bellhop/agent/rlimit"
 )
 
 const (
@@ -27,7 +28,7 @@ type Config struct {
 	Waiter  *pidfd.Waiter // reaps the children; outlives the Nursery
 	Logger  *slog.Logger  // nil: nothing is logged
 	Cgroup  *os.File      // of processes whose request names none; nil: the agent's. Borrowed until Close
-	Rlimits []Rlimit      // of all processes, unless their request says otherwise; those not named are the agent's. Nil: 1,024 and 524,288 open files
+	Rlimits []Rlimit      // of all processes, unless their request says otherwise; those not named are the agent's. Nil: rlimit.Defaults
 	Exe     *os.File      // the agent's binary as a sealed memfd; nil: /proc/self/exe. One that is not sealed is copied. Borrowed until Start returns
 	Bound   time.Duration // after this time without a sign of life the nursery is taken for wedged and is killed; 0: 10 s
 }
@@ -82,7 +83,9 @@ func (c Config) withDefaults() Config {
 		c.Bound = defaultBound
 	}
 	if c.Rlimits == nil {
-		c.Rlimits = []Rlimit{{Resource: unix.RLIMIT_NOFILE, Soft: 1024, Hard: 524288}}
+		for _, l := range rlimit.Defaults() {
+			c.Rlimits = append(c.Rlimits, Rlimit(l))
+		}
 	}
 	return c
 }

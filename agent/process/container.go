@@ -42,14 +42,8 @@ func (p *Process) update(ctx context.Context, resources []byte) error {
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	st := p.state
-	p.mu.Unlock()
-	switch st {
-	case exited:
-		return p.hasExited()
-	case deleted:
-		return p.notFound()
+	if err := p.over(); err != nil {
+		return err
 	}
 	return task.Update(resources)
 }

@@ -242,16 +242,23 @@ func (p *Process) wireExit(e Exit) *pb.Exited {
 	return out
 }
 
-// Signal sends a signal to the process, or with all to everything in its cgroup.
-func (p *Process) Signal(sig syscall.Signal, all bool) error {
+// over gives the error of what can't be done to a process that has exited or is deleted; nil for one that lives.
+func (p *Process) over() error {
 	p.mu.Lock()
-	st := p.state
-	p.mu.Unlock()
-	switch st {
+	defer p.mu.Unlock()
+	switch p.state {
 	case exited:
 		return p.hasExited()
 	case deleted:
 		return p.notFound()
+	}
+	return nil
+}
+
+// Signal sends a signal to the process, or with all to everything in its cgroup.
+func (p *Process) Signal(sig syscall.Signal, all bool) error {
+	if err := p.over(); err != nil {
+		return err
 	}
 	send := p.task.Signal
 	if all {

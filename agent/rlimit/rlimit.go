@@ -53,7 +53,11 @@ type Limit struct {
 	Soft, Hard uint64
 }
 
-// Defaults are the limits of a process whose spec names none, since the agent's own, raised for its many files, must not be inherited.
+// Defaults are the limits of a process whose spec names none, since the agent's own must not be inherited: it has raised that of open files, and libcontainer takes the one
+// of locked memory off whoever makes a container with device rules, for eBPF. They are in files and bytes; that of locked memory is the kernel's own since Linux 5.16.
 func Defaults() []Limit {
-	return []Limit{{Resource: unix.RLIMIT_NOFILE, Soft: 1024, Hard: 512 << 10}}
+	return []Limit{
+		{Resource: unix.RLIMIT_NOFILE, Soft: 1024, Hard: 512 << 10},
+		{Resource: unix.RLIMIT_MEMLOCK, Soft: 8 << 20, Hard: 8 << 20},
+	}
 }

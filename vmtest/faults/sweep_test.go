@@ -17,9 +17,6 @@ const (
 
 	// sweepers is how many processes at a time go through the faults.
 	sweepers = 4
-
-	// sweepShare is the part of all faults that a run takes which is not a soak: one in so many.
-	sweepShare = 5
 )
 
 // testSweep cuts a connection at every byte: of the preamble, of the accept record, of a chunk, of the end, of the records and of the end-acked, with every action. A
@@ -35,9 +32,6 @@ func testSweep(t *testing.T, m *machine, rng *rand.Rand) {
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
 			faults := everyFault(rng, tt.sizes)
-			if *soak == 0 {
-				faults = faults[:len(faults)/sweepShare]
-			}
 			t.Logf("%d faults", len(faults))
 			m.sweep(t, rng, tt.kind, faults)
 		})
