@@ -134,7 +134,7 @@ func testNothingIsLeft(t *testing.T, g *guest) {
 	}
 	agent := g.agentPid(t)
 	// The dead of a container whose first process does not reap them are its own affair.
-	zombies := fmt.Sprintf("grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | xargs -r grep -cE '^PPid:.(1|%d)$' || true", agent)
+	zombies := fmt.Sprintf("grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | xargs -r grep -cHE '^PPid:.(1|%d)$' || true", agent)
 	eventually(t, "the end of all zombies", func() bool { return !strings.Contains(g.root(t, zombies), ":1") })
 	groups := strings.Fields(g.root(t, "cd /sys/fs/cgroup/bellhop && ls -d */ && cat /proc/self/cgroup"))
 	own := groups[len(groups)-1]

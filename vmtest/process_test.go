@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -241,6 +243,14 @@ func (g *guest) root(t *testing.T, script string) string {
 		t.Fatalf("%s: %v, output %q", script, err, out)
 	}
 	return strings.TrimSuffix(string(out), "\n")
+}
+
+// processes lists the guest's processes whose id, state or command line matches a regular expression.
+func (g *guest) processes(t *testing.T, pattern string) []string {
+	t.Helper()
+	want := regexp.MustCompile(pattern)
+	all := strings.Split(g.root(t, "ps -o pid,stat,args"), "\n")
+	return slices.DeleteFunc(all, func(line string) bool { return !want.MatchString(line) })
 }
 
 // info finds a process in the guest's list.

@@ -96,7 +96,7 @@ func testHostileRuntimes(t *testing.T, g *guest) {
 		if err := <-created; !errors.Is(err, context.Canceled) {
 			t.Errorf("Create() = %v; want context.Canceled", err)
 		}
-		eventually(t, "the runtime and its child to be killed", func() bool { return g.root(t, "pgrep -f hostile/hanger || true") == "" })
+		eventually(t, "the runtime and its child to be killed", func() bool { return len(g.processes(t, "hostile/hanger")) == 0 })
 	})
 	t.Run("Helpless", func(t *testing.T) {
 		ctx := deadline(t)
@@ -127,14 +127,15 @@ func testHostileRuntimes(t *testing.T, g *guest) {
 // testRuntimesLeaveNothing looks for what containers of external runtimes could have left: bundles, cgroups, keepers, runtimes and what those had started.
 func testRuntimesLeaveNothing(t *testing.T, g *guest) {
 	for what, script := range map[string]string{
-		"bundles":        "ls /run/bellhop/runtimes",
-		"runtimes' own":  "ls -d /run/runc/* /run/crun/* 2>/dev/null || true",
-		"groups":         "ls -d /sys/fs/cgroup/bellhop/*base* /sys/fs/cgroup/bellhop/hostile* 2>/dev/null || true",
-		"processes":      "pgrep -l 'keeper|runc|crun' || true",
-		"their children": "pgrep -lx sleep || true",
+		"bundles":       "ls /run/bellhop/runtimes",
+		"runtimes' own": "ls -d /run/runc/* /run/crun/* 2>/dev/null || true",
+		"groups":        "ls -d /sys/fs/cgroup/bellhop/*base* /sys/fs/cgroup/bellhop/hostile* 2>/dev/null || true",
 	} {
 		if left := g.root(t, script); left != "" {
 			t.Errorf("%s are left: %q", what, left)
 		}
+	}
+	if left := g.processes(t, "keeper|runc|crun|hostile|sleep"); len(left) > 0 {
+		t.Errorf("processes are left: %q", left)
 	}
 }
