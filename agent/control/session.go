@@ -40,7 +40,7 @@ type session struct {
 
 // serveSession runs the multiplexed connection until it ends and joins its operations.
 func (s *Server) serveSession(ctx context.Context, conn net.Conn, peer *pb.Hello) error {
-	filter := framefilter.New(rawio.NewConn(conn), framefilter.Guest, framefilter.Limits{})
+	filter := framefilter.New(&gatherer{Conn: rawio.NewConn(conn)}, framefilter.Guest, framefilter.Limits{})
 	ctx, cancel := context.WithCancelCause(ctx)
 	ses := &session{
 		server:     s,

@@ -17,6 +17,7 @@ import (
 // Where the benchmark's machine has its program.
 const (
 	loadPath = "/bench/load"
+	rawPath  = "/bench/raw"
 	busybox  = vmtest.Rootfs + "/bin/busybox"
 )
 
@@ -51,7 +52,12 @@ func (b *bench) machine(ctx context.Context) (*vmtest.VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	vm, err := vmtest.Boot(ctx, vmtest.Busybox(), vmtest.Memory(1<<30), vmtest.Files(initramfs.File{Path: loadPath, Source: load, Mode: 0o755}))
+	raw := filepath.Join(b.dir, "raw")
+	if err := vmtest.BuildStatic(ctx, raw, "build", "./vmtest/bench/raw"); err != nil {
+		return nil, err
+	}
+	vm, err := vmtest.Boot(ctx, vmtest.Busybox(), vmtest.Memory(1<<30), vmtest.Files(
+		initramfs.File{Path: loadPath, Source: load, Mode: 0o755}, initramfs.File{Path: rawPath, Source: raw, Mode: 0o755}))
 	if err != nil {
 		return nil, err
 	}

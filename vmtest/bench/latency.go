@@ -28,6 +28,16 @@ func latencyFigures() []figure {
 				return rawPingPong(ctx, vm, 1)
 			})
 		}},
+		{"echo-c", "-", func(ctx context.Context, b *bench) (float64, error) {
+			return b.compare(ctx, "echo through cat, s, against a raw byte of a C program", echo, func(ctx context.Context, vm *vmtest.VM) (float64, error) {
+				return barePingPong(ctx, vm, 1)
+			})
+		}},
+		{"call-c", "-", func(ctx context.Context, b *bench) (float64, error) {
+			return b.compare(ctx, "no-op call, s, against 64 raw bytes of a C program", call, func(ctx context.Context, vm *vmtest.VM) (float64, error) {
+				return barePingPong(ctx, vm, callBytes)
+			})
+		}},
 		{"call", "<=1.8", func(ctx context.Context, b *bench) (float64, error) {
 			return b.compare(ctx, "no-op call, s, against 64 raw bytes", call, func(ctx context.Context, vm *vmtest.VM) (float64, error) {
 				return rawPingPong(ctx, vm, callBytes)
@@ -49,9 +59,17 @@ func (b *bench) compare(ctx context.Context, name string, numerator, denominator
 		func() (float64, error) { return denominator(ctx, vm) })
 }
 
-// rawPingPong is the median time of one round trip of size bytes, in seconds.
-func rawPingPong(ctx context.Context, vm *vmtest.VM, size int) (t float64, err error) {
-	err = withRaw(ctx, vm, []string{"pong", strconv.Itoa(rawPort), strconv.Itoa(roundTrips), strconv.Itoa(size)}, func(c net.Conn) error {
+// rawPingPong is the median time of one round trip of size bytes with a Go program in the guest, in seconds, barePingPong with a C program.
+func rawPingPong(ctx context.Context, vm *vmtest.VM, size int) (float64, error) {
+	return pingPong(ctx, vm, size, rawPath, "pong", strconv.Itoa(rawPort), "1")
+}
+
+func barePingPong(ctx context.Context, vm *vmtest.VM, size int) (float64, error) {
+	return pingPong(ctx, vm, size, loadPath, "pong", strconv.Itoa(rawPort))
+}
+
+func pingPong(ctx context.Context, vm *vmtest.VM, size int, command ...string) (t float64, err error) {
+	err = withRaw(ctx, vm, append(command, strconv.Itoa(roundTrips), strconv.Itoa(size)), func(c net.Conn) error {
 		t, err = medianTrip(func() error { return trip(c, c, size) })
 		return err
 	})
@@ -120,14 +138,14 @@ func manyCalls(ctx context.Context, vm *vmtest.VM) (float64, error) {
 	return perSecond(callers*callsByEach, time.Since(start)), err
 }
 
-// manyPingPongs is the rate of raw round trips on 64 connections at once, a guest process each.
+// manyPingPongs is the rate of raw round trips on 64 connections of a Go program at once.
 func manyPingPongs(ctx context.Context, vm *vmtest.VM) (rate float64, err error) {
 	l, err := vm.Machine.Listen(rawPort)
 	if err != nil {
 		return 0, err
 	}
 	defer l.Close()
-	cmd := vm.Client.Command(ctx, loadPath, "pongs", strconv.Itoa(rawPort), strconv.Itoa(callers), strconv.Itoa(callsByEach), strconv.Itoa(callBytes))
+	cmd := vm.Client.Command(ctx, rawPath, "pong", strconv.Itoa(rawPort), strconv.Itoa(callers), strconv.Itoa(callsByEach), strconv.Itoa(callBytes))
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}

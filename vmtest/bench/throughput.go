@@ -25,7 +25,8 @@ const (
 	smallBytes = 32 << 20 // in blocks of 4 KiB
 )
 
-// throughputFigures compare bulk transfers, as ratios of bytes per second.
+// throughputFigures compare bulk transfers, as ratios of bytes per second. The raw stream is that of a Go program in the guest; of a C program, which has no runtime to pay for, it
+// is in the figures that end in "-c" (docs/decisions/0011).
 func throughputFigures() []figure {
 	return []figure{
 		{"stdout", ">=0.5", func(ctx context.Context, b *bench) (float64, error) {
@@ -40,11 +41,20 @@ func throughputFigures() []figure {
 		{"direct", ">=1.1", func(ctx context.Context, b *bench) (float64, error) {
 			return b.againstRaw(ctx, "stdout in direct mode, MiB/s", directStdout, rawOut, bulkBytes, blockSize)
 		}},
+		{"stdout-c", "-", func(ctx context.Context, b *bench) (float64, error) {
+			return b.againstRaw(ctx, "stdout, MiB/s, against a C program", stdout, bareOut, bulkBytes, blockSize)
+		}},
+		{"stdin-c", "-", func(ctx context.Context, b *bench) (float64, error) {
+			return b.againstRaw(ctx, "stdin, MiB/s, against a C program", stdin, bareIn, bulkBytes, blockSize)
+		}},
+		{"direct-c", "-", func(ctx context.Context, b *bench) (float64, error) {
+			return b.againstRaw(ctx, "stdout in direct mode, MiB/s, against a C program", directStdout, bareOut, bulkBytes, blockSize)
+		}},
 		{"device-out", "-", func(ctx context.Context, b *bench) (float64, error) {
-			return b.againstRaw(ctx, "device out, MiB/s, against a pipe in the guest", rawOut, guestPipe, bulkBytes, blockSize)
+			return b.againstRaw(ctx, "device out, MiB/s, against a pipe in the guest", bareOut, guestPipe, bulkBytes, blockSize)
 		}},
 		{"device-in", "-", func(ctx context.Context, b *bench) (float64, error) {
-			return b.againstRaw(ctx, "device in, MiB/s, against a pipe in the guest", rawIn, guestPipe, bulkBytes, blockSize)
+			return b.againstRaw(ctx, "device in, MiB/s, against a pipe in the guest", bareIn, guestPipe, bulkBytes, blockSize)
 		}},
 	}
 }
@@ -64,9 +74,17 @@ func (b *bench) againstRaw(ctx context.Context, name string, t, raw transfer, by
 
 func mibPerSecond(bytes int, d time.Duration) float64 { return perSecond(bytes, d) / (1 << 20) }
 
-// rawOut is a vsock connection on which the guest writes and the host reads.
-func rawOut(ctx context.Context, vm *vmtest.VM, bytes, block int) (rate float64, err error) {
-	err = withRaw(ctx, vm, []string{"raw-out", strconv.Itoa(rawPort), strconv.Itoa(bytes), strconv.Itoa(block)}, func(c net.Conn) error {
+// rawOut is a vsock connection on which a Go program in the guest writes and the host reads, bareOut the same with a C program.
+func rawOut(ctx context.Context, vm *vmtest.VM, bytes, block int) (float64, error) {
+	return outwards(ctx, vm, bytes, block, rawPath, "out")
+}
+
+func bareOut(ctx context.Context, vm *vmtest.VM, bytes, block int) (float64, error) {
+	return outwards(ctx, vm, bytes, block, loadPath, "raw-out")
+}
+
+func outwards(ctx context.Context, vm *vmtest.VM, bytes, block int, command ...string) (rate float64, err error) {
+	err = withRaw(ctx, vm, append(command, strconv.Itoa(rawPort), strconv.Itoa(bytes), strconv.Itoa(block)), func(c net.Conn) error {
 		m := &meter{}
 		if _, err := c.Write([]byte{0}); err != nil {
 			return err
@@ -85,9 +103,17 @@ func rawOut(ctx context.Context, vm *vmtest.VM, bytes, block int) (rate float64,
 	return rate, err
 }
 
-// rawIn is the same inwards.
-func rawIn(ctx context.Context, vm *vmtest.VM, bytes, block int) (rate float64, err error) {
-	err = withRaw(ctx, vm, []string{"raw-in", strconv.Itoa(rawPort), strconv.Itoa(bytes), strconv.Itoa(block)}, func(c net.Conn) error {
+// rawIn and bareIn are the same inwards.
+func rawIn(ctx context.Context, vm *vmtest.VM, bytes, block int) (float64, error) {
+	return inwards(ctx, vm, bytes, block, rawPath, "in")
+}
+
+func bareIn(ctx context.Context, vm *vmtest.VM, bytes, block int) (float64, error) {
+	return inwards(ctx, vm, bytes, block, loadPath, "raw-in")
+}
+
+func inwards(ctx context.Context, vm *vmtest.VM, bytes, block int, command ...string) (rate float64, err error) {
+	err = withRaw(ctx, vm, append(command, strconv.Itoa(rawPort), strconv.Itoa(bytes), strconv.Itoa(block)), func(c net.Conn) error {
 		one := make([]byte, 1)
 		if _, err := io.ReadFull(c, one); err != nil {
 			return err
@@ -108,8 +134,8 @@ func rawIn(ctx context.Context, vm *vmtest.VM, bytes, block int) (rate float64, 
 	return rate, err
 }
 
-// withRaw runs the load program with args in the guest, outside every container, and do on the connection that it makes.
-func withRaw(ctx context.Context, vm *vmtest.VM, args []string, do func(net.Conn) error) error {
+// withRaw runs a command in the guest, outside every container, and do on the connection that it makes.
+func withRaw(ctx context.Context, vm *vmtest.VM, command []string, do func(net.Conn) error) error {
 	l, err := vm.Machine.Listen(rawPort)
 	if err != nil {
 		return err
@@ -120,7 +146,7 @@ func withRaw(ctx context.Context, vm *vmtest.VM, args []string, do func(net.Conn
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 
 	var stderr bytes.Buffer
-	cmd := vm.Client.Command(ctx, loadPath, args...)
+	cmd := vm.Client.Command(ctx, command[0], command[1:]...)
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		return err
