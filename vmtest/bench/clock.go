@@ -15,7 +15,7 @@ import (
 type clock interface {
 	// measure returns what do takes.
 	measure(do func() error) (float64, error)
-	// trip returns the median of round trips of a byte on the machine's device.
+	// trip returns the median of round trips of a byte on the machine's device, with a C program.
 	trip(ctx context.Context) (float64, error)
 }
 
@@ -28,7 +28,7 @@ func (wallClock) measure(do func() error) (float64, error) {
 	return time.Since(start).Seconds(), err
 }
 
-func (c wallClock) trip(ctx context.Context) (float64, error) { return rawPingPong(ctx, c.vm, 1) }
+func (c wallClock) trip(ctx context.Context) (float64, error) { return barePingPong(ctx, c.vm, 1) }
 
 // guestClock is that of a machine that counts instructions, asked over a connection. A guest that waits for the host spins, and its clock then goes on at some tenth of the host's speed:
 // what the host does counts, but little.

@@ -6,17 +6,13 @@
 //	load in BYTES BLOCK             read BYTES from stdin
 //	load pipe BYTES BLOCK           BYTES through a pipe to a child; prints nanoseconds
 //	load pong PORT COUNT SIZE       connect, then COUNT times read SIZE bytes and write them back
-//	load pongs PORT CONNECTIONS COUNT SIZE   the same on several connections at once, a process each
 //	load clock PORT                 connect, then for each byte write back CLOCK_MONOTONIC in ns, 8 bytes
-//	load spawn COUNT PROGRAM        COUNT times vfork+exec+wait; prints nanoseconds
 //	load read                       the whole of each file that stdin names, a line each; prints nanoseconds
 //
 // Transfers on a connection begin when the peer has sent one byte (raw-out) or has one (raw-in), so that connecting is not measured.
 #include <errno.h>
-#include <poll.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,23 +146,6 @@ static void pong(long port, long count, long size)
 	close(fd);
 }
 
-static void pongs(long port, long connections, long count, long size)
-{
-	for (long i = 0; i < connections; i++) {
-		pid_t pid = fork();
-		if (pid < 0)
-			die("fork");
-		if (pid == 0) {
-			pong(port, count, size);
-			_exit(0);
-		}
-	}
-	int status;
-	while (wait(&status) > 0)
-		if (status)
-			exit(1);
-}
-
 static void clock_at(long port)
 {
 	int fd = host(port);
@@ -175,22 +154,6 @@ static void clock_at(long port)
 		int64_t t = now();
 		put(fd, (char *)&t, sizeof t);
 	}
-}
-
-static void spawn(long count, char *program)
-{
-	char *argv[] = {program, NULL}, *envp[] = {NULL};
-	int64_t start = now();
-	while (count-- > 0) {
-		pid_t pid;
-		int status;
-		errno = posix_spawn(&pid, program, NULL, NULL, argv, envp);
-		if (errno)
-			die(program);
-		if (waitpid(pid, &status, 0) < 0)
-			die("waitpid");
-	}
-	printf("%lld\n", (long long)(now() - start));
 }
 
 static void read_files(void)
@@ -237,14 +200,10 @@ int main(int argc, char **argv)
 		through_pipe(number(argv[2]), number(argv[3]));
 	} else if (!strcmp(what, "pong") && argc == 5) {
 		pong(number(argv[2]), number(argv[3]), number(argv[4]));
-	} else if (!strcmp(what, "pongs") && argc == 6) {
-		pongs(number(argv[2]), number(argv[3]), number(argv[4]), number(argv[5]));
 	} else if (!strcmp(what, "clock") && argc == 3) {
 		clock_at(number(argv[2]));
 	} else if (!strcmp(what, "read") && argc == 2) {
 		read_files();
-	} else if (!strcmp(what, "spawn") && argc == 4) {
-		spawn(number(argv[2]), argv[3]);
 	} else {
 		fprintf(stderr, "usage: see the head of load.c\n");
 		return 2;
