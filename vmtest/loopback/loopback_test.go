@@ -66,7 +66,7 @@ func TestInGuestRefused(t *testing.T) {
 	if os.Getenv("BELLHOP_IN_GUEST") == "" {
 		t.Skip("needs a guest, since a host's vsock device is not ours to use: TestVsock runs this there")
 	}
-	logs := startAgent(t, "2")
+	_, logs := startAgent(t, "2")
 	conn, err := hostclient.Vsock(cidLocal).Dial(t.Context(), port)
 	if err != nil {
 		t.Fatal(err)
@@ -78,8 +78,8 @@ func TestInGuestRefused(t *testing.T) {
 	logs("CID 1 is not one of those allowed")
 }
 
-// startAgent runs the agent until the test ends, and returns a function that waits until the agent has logged a text.
-func startAgent(t *testing.T, allow string) (logs func(want string)) {
+// startAgent runs the agent until the test ends, and returns its pid and a function that waits until it has logged a text.
+func startAgent(t *testing.T, allow string) (pid int, logs func(want string)) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -110,5 +110,5 @@ func startAgent(t *testing.T, allow string) (logs func(want string)) {
 		}
 	}
 	logs("listening")
-	return logs
+	return cmd.Process.Pid, logs
 }
