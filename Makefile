@@ -15,7 +15,7 @@ TAGS    := -tags "$(AGENT_TAGS)"
 
 export CGO_ENABLED ?= 1
 
-.PHONY: help deps build demo test unit lint generate check-generated bench soak clean
+.PHONY: help deps build demo test unit lint generate check-generated bench soak nested clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ check-generated: ## Fail if the generated types are not those of the .proto
 
 soak: build ## Cut connections at random for a long time (SOAK=1h): thousands of faults, gigabytes, sums equal
 	$(GO) test $(TAGS) -count=1 -timeout 24h -v -run '^TestSoak$$' ./vmtest/faults -soak=$(SOAK)
+
+nested: build ## Boot a machine in a machine: vhost_vsock, AF_VSOCK and KVM for real, without any of them on this host
+	$(GO) test $(TAGS) -count=1 -v -run '^TestNested$$' ./vmtest/nested -nested
 
 bench: build ## Measure; each figure is a line `figure NAME VALUE LIMIT` (FIGURES=NAME,… runs some)
 	@$(GO) run ./vmtest/bench -figures '$(FIGURES)'

@@ -57,7 +57,8 @@ type Config struct {
 
 	// Vsock chooses who serves the vsock device. With VsockUser CID 3 (or
 	// DeviceConfig's) is private to the VM; with VsockVhost the CID must be
-	// unique on the host, and Dial and Listen are those of AF_VSOCK.
+	// unique on the host, nor may it be the host's own where that is a guest
+	// itself, and Dial and Listen are those of AF_VSOCK.
 	Vsock Vsock
 	CID   uint32
 
