@@ -47,10 +47,11 @@ const (
 	DrainTimeout      = 3 * time.Second
 )
 
-// When a receiver acks (SPEC 6.2).
+// When a receiver acks (SPEC 6.2): AckBytesSmall is for a sender whose ring may be small.
 const (
-	AckBytes = 128 << 10
-	AckDelay = 20 * time.Millisecond
+	AckBytes      = 512 << 10
+	AckBytesSmall = 128 << 10
+	AckDelay      = 20 * time.Millisecond
 )
 
 // NoDrainTimeout in drain_timeout_ms asks for no bound.

@@ -18,7 +18,7 @@ var ErrAgain = errors.New("would block")
 
 // tellPeriod is how many calls go by until the scheduler is told of one all the same: a goroutine that never has to wait is interrupted by nobody but the watchdog, which
 // sleeps until it is woken.
-const tellPeriod = 64
+const tellPeriod = 256
 
 // Caller makes the calls of one descriptor in one direction, one at a time. The zero value is ready.
 type Caller struct{ calls uint }

@@ -29,10 +29,11 @@ type input struct {
 	tail   []byte      // behind data: a terminal's end of file
 	line   lineState
 
-	sinkDone  bool // the sink is closed, or has its end of file
-	lingering bool // the last record is written
-	waits     bool // pump waits for the connection
-	want      int  // how much the next read asks for
+	sinkDone  bool   // the sink is closed, or has its end of file
+	lingering bool   // the last record is written
+	waits     bool   // pump waits for the connection
+	dryAt     uint64 // offset when the timer was started
+	want      int    // how much the next read asks for
 
 	spans       [maxSpans][]byte
 	dataSpans   [maxSpans][]byte
@@ -351,15 +352,21 @@ func (in *input) waitWith(f func() error) {
 
 func (in *input) waitConn(ln link) {
 	in.waits = true
-	if in.rcv.Unacked() {
-		in.timer.start(protocol.AckDelay, in.dry)
-	}
+	in.awaitDry()
 	in.unlock()
 	err := ln.whenReadable(in.readFunc)
 	in.mu.Lock()
 	in.waits = false
 	if errors.Is(err, os.ErrDeadlineExceeded) && in.ln == ln && in.lingering {
 		in.breakLink(io.EOF)
+	}
+}
+
+// awaitDry starts the timer if an ack is owed.
+func (in *input) awaitDry() {
+	if in.rcv.Unacked() && !in.timer.armed {
+		in.dryAt = in.rcv.Offset()
+		in.timer.start(protocol.AckDelay, in.dry)
 	}
 }
 
@@ -370,12 +377,12 @@ func (in *input) dry() {
 	in.timer.fired()
 	ln := in.ln
 	if in.waits && ln != nil {
-		in.rcv.Dry()
-		in.sendRecord()
-		in.sink.reduce()
-		if in.rcv.Unacked() {
-			in.timer.start(protocol.AckDelay, in.dry)
+		if in.rcv.Offset()-in.dryAt < busyBytes {
+			in.rcv.Dry()
+			in.sendRecord()
+			in.sink.reduce()
 		}
+		in.awaitDry()
 	}
 	in.unlock()
 	if ln != nil {

@@ -22,6 +22,12 @@ const (
 	// smallRead is what a read asks for that is not expected to find more.
 	smallRead = 64 << 10
 
+	// maxChunk makes a chunk and its header full packets: Linux's hold 64 KiB, and four bytes more would be a packet of their own.
+	maxChunk = readSize - protocol.ChunkHeaderSize
+
+	// busyBytes in the time that makes a stream idle are too many for that: it waits just now, and will go on.
+	busyBytes = 64 << 10
+
 	// watchDelay is how long an output must have been idle before a second goroutine waits for its acks.
 	watchDelay = 10 * time.Millisecond
 
@@ -46,12 +52,14 @@ type output struct {
 	pushFunc func(uintptr) bool
 	ackFunc  func(uintptr) bool
 
-	idle     bool // pump waits for the source
-	watch    bool // watch is to read acks
-	watching bool // watch reads acks
-	starved  bool // the budget is used up: only acks help
-	dry      bool // the last read took all that the source had
-	want     int  // how much the next read asks for
+	full     bool   // the socket took less than it was given
+	idle     bool   // pump waits for the source
+	idleAt   uint64 // offset of the source when the timer was started
+	watch    bool   // watch is to read acks
+	watching bool   // watch reads acks
+	starved  bool   // the budget is used up: only acks help
+	dry      bool   // the last read took all that the source had
+	want     int    // how much the next read asks for
 	srcEOF   bool
 	drain    drainClock
 }
@@ -63,7 +71,7 @@ func newOutput(set *Set, o *pb.Stdio, owner []byte, terminal bool) *output {
 	}
 	ring := stdio.NewRing(set.cfg.Budget.pool, size, 0)
 	out := &output{
-		snd:      stdio.NewSender(ring, protocol.MaxChunk, o.Detached == pb.DetachedPolicy_DETACHED_POLICY_DROP_OLDEST),
+		snd:      stdio.NewSender(ring, maxChunk, o.Detached == pb.DetachedPolicy_DETACHED_POLICY_DROP_OLDEST),
 		terminal: terminal,
 		want:     smallRead,
 	}
@@ -114,11 +122,8 @@ func (o *output) pump() {
 	defer o.unlock()
 	for !o.closed && !(o.srcEOF && o.snd.State() == stdio.SenderDone) {
 		moved := !o.dry && o.pull()
-		moved = o.push() || moved
-		if o.short() {
-			moved = o.takeAcks() || moved
-		}
-		if !moved {
+		moved = !o.full && o.push() || moved
+		if !moved && !(o.short() && o.takeAcks()) {
 			o.wait()
 		}
 	}
@@ -153,13 +158,19 @@ func (o *output) pull() bool {
 // nextRead says how much to ask for after a read of n bytes into bufs, and whether the source is likely to be dry now: then it is waited for at once, which tries
 // again anyway.
 func nextRead(n int, bufs [][]byte) (want int, dry bool) {
+	want = readSize
+	if n < smallRead {
+		want = smallRead
+	}
+	return want, n < size(bufs)
+}
+
+// size is the number of bytes in bufs.
+func size(bufs [][]byte) (n int) {
 	for _, b := range bufs {
-		n -= len(b)
+		n += len(b)
 	}
-	if n < 0 {
-		return smallRead, true
-	}
-	return readSize, false
+	return n
 }
 
 func (o *output) pulled(err error) bool {
@@ -200,8 +211,8 @@ func (o *output) wantsSource() bool {
 	return !o.srcEOF && !o.starved && (o.snd.State() == stdio.SenderDone || o.snd.Room()*4 >= o.snd.Cap() || o.snd.MayDrop())
 }
 
-// short tells whether acks are needed soon.
-func (o *output) short() bool { return o.ln != nil && o.snd.Room()*2 < o.snd.Cap() }
+// short tells whether acks are needed before the source can be read on. To read them earlier costs a system call each time, and for most that come, a packet.
+func (o *output) short() bool { return o.ln != nil && o.snd.Room()*4 < o.snd.Cap() }
 
 // push writes what is unsent. It tells whether anything was written.
 func (o *output) push() bool {
@@ -218,6 +229,7 @@ func (o *output) push() bool {
 		return true
 	}
 	o.snd.Wrote(n)
+	o.full = err == errAgain || n < size(bufs)
 	return n > 0
 }
 
@@ -327,6 +339,7 @@ func (o *output) pullReady() bool {
 }
 
 func (o *output) pushReady() bool {
+	o.full = false
 	return o.push() || o.ln == nil || !o.snd.Unsent()
 }
 
@@ -340,7 +353,8 @@ func (o *output) beIdle() {
 	if !o.idle {
 		o.setIdle(true)
 	}
-	if o.ln != nil && !o.watch {
+	if o.ln != nil && !o.watch && !o.timer.armed {
+		o.idleAt = o.snd.Next()
 		o.timer.start(watchDelay, o.beginWatch)
 	}
 }

@@ -11,6 +11,10 @@ func (o *output) beginWatch() {
 	if !o.idle || o.ln == nil || o.closed || o.watch {
 		return
 	}
+	if o.snd.Next()-o.idleAt >= busyBytes { // it only pauses
+		o.beIdle()
+		return
+	}
 	if o.src != nil && !o.srcEOF {
 		o.src.reduce()
 	}

@@ -25,6 +25,7 @@ type Receiver struct {
 	offset    uint64 // behind the last byte that the sink took
 	parsed    uint64 // behind the last byte taken off the connection
 	acked     uint64 // as the sender knows it
+	small     uint64 // acks come early before this offset
 	stop      protocol.StopReason
 	sawEnd    bool // on this connection
 	ended     bool // sawEnd, and all before it delivered, on some connection
@@ -156,16 +157,27 @@ func (r *Receiver) queueStop() {
 	}
 }
 
+// smallAcks is for how many bytes acks come early after the sender may have waited for one.
+const smallAcks = 64 << 20
+
 // AckDue tells whether enough is received that an ack should go now. Dry queues one if anything at all is not acked: the input has been dry for protocol.AckDelay.
-func (r *Receiver) AckDue() bool { return r.offset-r.acked >= protocol.AckBytes }
+func (r *Receiver) AckDue() bool {
+	owed := r.offset - r.acked
+	return owed >= protocol.AckBytes || owed >= protocol.AckBytesSmall && r.offset < r.small
+}
 
 // Unacked tells whether an ack is owed or a record waits to be written, so that Dry should be called when the input has run dry.
 func (r *Receiver) Unacked() bool {
 	return r.connected && (r.offset != r.acked && !r.last || r.outN > 0)
 }
 
-// Dry says that the input has been dry for protocol.AckDelay.
-func (r *Receiver) Dry() { r.ack(r.offset != r.acked) }
+// Dry says that the input has been dry for protocol.AckDelay. With much not acked, it may be because the sender's ring is small, and full.
+func (r *Receiver) Dry() {
+	if r.offset-r.acked >= protocol.AckBytesSmall {
+		r.small = r.offset + smallAcks
+	}
+	r.ack(r.offset != r.acked)
+}
 
 func (r *Receiver) ack(due bool) {
 	if due && r.connected && !r.last && r.outN == 0 {

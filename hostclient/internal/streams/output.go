@@ -22,6 +22,9 @@ const (
 	// linger is how long a connection stays after the last record, for the guest to read it and close.
 	linger = time.Second
 
+	// busyBytes in the time that makes a stream dry are too many for that: it waits just now, and will go on.
+	busyBytes = 64 << 10
+
 	// drainOld bounds how long a connection that is to be replaced is still read.
 	drainOld = 200 * time.Millisecond
 )
@@ -49,9 +52,10 @@ type output struct {
 	err     error // the Writer's
 	timer   *time.Timer
 	armed   bool
-	reading bool // serve waits for bytes
-	large   bool // with a large buffer
-	trim    bool // serve is to take a small one
+	armedAt uint64 // offset when the timer was started
+	reading bool   // serve waits for bytes
+	large   bool   // with a large buffer
+	trim    bool   // serve is to take a small one
 }
 
 func newOutput(s *Set, name pb.Stream, w io.Writer) *output {
@@ -171,7 +175,7 @@ func (o *output) arm() {
 	if o.armed || o.closed {
 		return
 	}
-	o.armed = true
+	o.armed, o.armedAt = true, o.rcv.Offset()
 	o.set.crew.add(1, 0)
 	if o.timer == nil {
 		o.timer = time.AfterFunc(protocol.AckDelay, o.dry)
@@ -193,6 +197,10 @@ func (o *output) hasRunDry() net.Conn {
 	defer o.mu.Unlock()
 	o.armed = false
 	if !o.reading || o.conn == nil || o.closed {
+		return nil
+	}
+	if o.rcv.Offset()-o.armedAt >= busyBytes {
+		o.arm()
 		return nil
 	}
 	o.rcv.Dry()
