@@ -172,7 +172,7 @@ func (a *Agent) container(id string) (*process.Process, error) {
 	return p, nil
 }
 
-// make prepares the task where that needs no stdio, connects stdio, makes the container, and commits.
+// make connects stdio, and meanwhile prepares the task where that needs none; then it makes the container, and commits.
 func (m *making) make(ctx context.Context, client control.Client, progress func(*pb.Response)) error {
 	var exec execTask
 	if m.request == nil {
@@ -183,7 +183,11 @@ func (m *making) make(ctx context.Context, client control.Client, progress func(
 		m.task = exec
 	}
 	progress(dialing())
-	if err := m.connect(ctx, client); err != nil {
+	prepare := func() error { return nil }
+	if exec != nil {
+		prepare = exec.Prepare
+	}
+	if err := m.connect(ctx, client, prepare); err != nil {
 		return err
 	}
 	if exec != nil {
@@ -217,15 +221,23 @@ func checkExecRuntime(in process.Task, runtime string) error {
 	return failure.Field("runtime", "%.256q is not the runtime of the exec's container", runtime)
 }
 
-func (m *making) connect(ctx context.Context, client control.Client) error {
+// connect connects stdio, and calls meanwhile while the host is busy with that.
+func (m *making) connect(ctx context.Context, client control.Client, meanwhile func() error) error {
 	bound, err := connectBound(m.req.ConnectTimeoutMs)
 	if err != nil {
 		return err
 	}
+	var failed error // of meanwhile
 	m.stdio, err = relay.Connect(ctx, &relay.Config{
 		Dial: m.agent.cfg.Dial, Budget: m.agent.budget, Logger: m.agent.log,
 		OnLost: func(s pb.Stream, generation uint32) { m.agent.table.Hub().StreamLost(m.req.Id, s, generation) },
-	}, relay.Options{Stdio: m.req.Stdio, Terminal: m.process.Terminal(), Owner: client.Instance, ConnectTimeout: bound})
+	}, relay.Options{Stdio: m.req.Stdio, Terminal: m.process.Terminal(), Owner: client.Instance, ConnectTimeout: bound, Meanwhile: func() error {
+		failed = meanwhile()
+		return failed
+	}})
+	if failed != nil {
+		return failed
+	}
 	return failure.Step(err, "connect stdio")
 }
 

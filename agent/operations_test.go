@@ -124,6 +124,7 @@ func (t *fakeTask) Delete(context.Context, bool) ([]*pb.Holder, error) {
 	return nil, nil
 }
 
+func (t *fakeTask) Prepare() error               { return nil }
 func (t *fakeTask) Pause(context.Context) error  { return nil }
 func (t *fakeTask) Resume(context.Context) error { return nil }
 func (t *fakeTask) Update([]byte) error          { return nil }

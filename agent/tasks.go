@@ -22,7 +22,7 @@ type tasks interface {
 	// Container makes a container whose first process waits to be started, with the OCI runtime at the path if one is given. If it fails, nothing is left.
 	Container(ctx context.Context, runtime string, req *container.Request) (containerTask, error)
 
-	// Exec prepares a process that is not a container's first. In is its container's task, nil outside containers. If it fails, nothing is left.
+	// Exec makes the task of a process that is not a container's first. In is its container's task, nil outside containers. If it fails, nothing is left.
 	Exec(in process.Task, cfg spawn.Config) (execTask, error)
 }
 
@@ -40,7 +40,8 @@ type containerTask interface {
 // execTask is another process: a *spawn.Task or an *extruntime.Exec.
 type execTask interface {
 	process.Task
-	SetStdio(spawn.Stdio) // before Start
+	Prepare() error       // does what can be done while stdio is connected
+	SetStdio(spawn.Stdio) // before Start, behind Prepare
 }
 
 type realTasks struct {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -46,7 +45,7 @@ func (g *Group) WithFreezer(f func() error) error {
 
 // Frozen says whether somebody has frozen the group itself.
 func (g *Group) Frozen() (bool, error) {
-	b, err := os.ReadFile(g.file("cgroup.freeze"))
+	b, err := g.read("cgroup.freeze")
 	if gone(err) {
 		return false, nil
 	}

@@ -3,7 +3,6 @@
 package cgroup
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +42,7 @@ func (g *Group) Open() (*os.File, error) {
 // OpenFor opens the directory to fork beside the process pid, which lives in the group or beneath. A group whose controllers are enabled for those beneath
 // takes no processes (cgroups(7), "no internal processes"): then it is the group that pid is in.
 func (g *Group) OpenFor(pid int) (*os.File, error) {
-	b, err := os.ReadFile(g.file("cgroup.subtree_control"))
+	b, err := g.read("cgroup.subtree_control")
 	if err != nil || len(b) <= 1 {
 		return g.Open()
 	}
@@ -133,21 +132,35 @@ func (g *Group) write(name, value string) error {
 	return errors.Join(err, f.Close())
 }
 
+// fileSize is above that of all files which are read here, in bytes: the kernel gives each in one read.
+const fileSize = 4096
+
+// read is os.ReadFile with a third of the system calls: an os.File of a cgroup goes into the runtime's poller, and it is read until its end.
+func (g *Group) read(name string) ([]byte, error) {
+	path := g.file(name)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	b := make([]byte, fileSize)
+	n, err := unix.Read(fd, b)
+	if err != nil {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+	}
+	return b[:n], nil
+}
+
 // value reads one line "key number" of a flat keyed file.
 func (g *Group) value(file, key string) (uint64, error) {
-	f, err := os.Open(g.file(file))
+	b, err := g.read(file)
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		if k, v, ok := strings.Cut(lines.Text(), " "); ok && k == key {
+	for line := range strings.Lines(string(b)) {
+		if k, v, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " "); ok && k == key {
 			return strconv.ParseUint(v, 10, 64)
 		}
-	}
-	if err := lines.Err(); err != nil {
-		return 0, err
 	}
 	return 0, fmt.Errorf("cgroup %s: %s has no %s", g.rel, file, key)
 }

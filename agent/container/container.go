@@ -68,8 +68,8 @@ func (c *Container) Master() *os.File {
 
 // Start releases the first process to exec its program and waits until it has or has failed to.
 func (c *Container) Start(ctx context.Context, size *pb.Size) (int, error) {
-	if frozen, _ := c.group.Frozen(); frozen {
-		return 0, failure.New(errdefs.ErrFailedPrecondition, "container %s is paused", c.id)
+	if err := c.notFrozen(); err != nil {
+		return 0, err
 	}
 	if err := ctx.Err(); err != nil {
 		return 0, err

@@ -18,9 +18,8 @@ import (
 
 // Entry is what an exec needs of a running container. Its files are the caller's, to Close.
 type Entry struct {
-	Init   *os.File    // pidfd of the first process
-	Cgroup *os.File    // directory of the cgroup to fork into
-	Root   *rootfs.Dir // the container's root, with its mounts
+	Init   *os.File // pidfd of the first process
+	Cgroup *os.File // directory of the cgroup to fork into
 }
 
 // Close closes the entry's files.
@@ -32,16 +31,13 @@ func (e *Entry) Close() error {
 	if e.Cgroup != nil {
 		errs = append(errs, e.Cgroup.Close())
 	}
-	if e.Root != nil {
-		errs = append(errs, e.Root.Close())
-	}
 	return errors.Join(errs...)
 }
 
 // Enter opens what an exec needs. FAILED_PRECONDITION: the container has exited or is frozen.
 func (c *Container) Enter() (_ *Entry, err error) {
-	if frozen, _ := c.group.Frozen(); frozen {
-		return nil, failure.New(errdefs.ErrFailedPrecondition, "container %s is paused", c.id)
+	if err := c.notFrozen(); err != nil {
+		return nil, err
 	}
 	e := new(Entry)
 	defer func() {
@@ -55,10 +51,34 @@ func (c *Container) Enter() (_ *Entry, err error) {
 	if e.Cgroup, err = c.group.OpenFor(c.pid); err != nil {
 		return nil, c.enterError(err)
 	}
-	if e.Root, err = rootfs.OfProcess(c.pid, e.Init); err != nil {
-		return nil, c.enterError(err)
-	}
 	return e, nil
+}
+
+func (c *Container) notFrozen() error {
+	if frozen, _ := c.group.Frozen(); frozen {
+		return failure.New(errdefs.ErrFailedPrecondition, "container %s is paused", c.id)
+	}
+	return nil
+}
+
+// Root opens the container's root, with its mounts. The caller closes it. FAILED_PRECONDITION: the container has exited or is frozen; what serves its file systems may be frozen with it.
+func (c *Container) Root() (*rootfs.Dir, error) {
+	if err := c.notFrozen(); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return nil, c.hasExited()
+	}
+	root, err := rootfs.OfProcess(c.pid, c.pidfd)
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) {
+		return nil, c.hasExited()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot enter container %s: %w", c.id, err)
+	}
+	return root, nil
 }
 
 // enterError explains an error by the container's end where that is what happened meanwhile.

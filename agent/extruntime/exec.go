@@ -63,6 +63,9 @@ func (c *Container) hasExited() error {
 	return failure.New(errdefs.ErrFailedPrecondition, "container %s has exited", c.id)
 }
 
+// Prepare has nothing to do: the runtime prepares the process.
+func (t *Exec) Prepare() error { return nil }
+
 // SetStdio gives the process its stdio. It comes before Start.
 func (t *Exec) SetStdio(s spawn.Stdio) { t.stdio = s }
 

@@ -196,7 +196,7 @@ func (s *Set) dialAttachments(ctx context.Context, timeout time.Duration, as []*
 	for i, at := range as {
 		ds[i] = &at.dialing
 	}
-	err := s.cfg.dialAll(ctx, timeout, ds)
+	err := s.cfg.dialAll(ctx, timeout, ds, func() error { return nil })
 	if err == nil {
 		return nil
 	}

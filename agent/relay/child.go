@@ -52,31 +52,48 @@ func refusal(o *pb.Stdio, terminal bool) string {
 	return ""
 }
 
-// makePipes makes what the process gets for its streams.
-func (s *Set) makePipes() error {
-	for i := range streamCount {
-		if s.files[i] != nil {
-			continue // direct
-		}
-		if err := s.makePipe(pb.Stream(i)); err != nil {
+// makePipes makes what the process gets for its streams, but for the connections that it gets themselves, and with a terminal.
+func (s *Set) makePipes(opt Options) error {
+	if opt.Terminal {
+		return nil
+	}
+	modes := [streamCount]pb.StdioMode{noMode, noMode, noMode}
+	for _, o := range opt.Stdio {
+		modes[o.Stream] = o.Mode
+	}
+	for i, mode := range modes {
+		if err := s.makePipe(pb.Stream(i), mode); err != nil {
 			return &protocol.StatusError{PB: &pb.Error{Code: pb.Code_CODE_INTERNAL, Message: err.Error()}}
 		}
 	}
 	return nil
 }
 
-func (s *Set) makePipe(name pb.Stream) (err error) {
+// noMode is that of a stream which is not named.
+const noMode pb.StdioMode = -1
+
+func (s *Set) makePipe(name pb.Stream, mode pb.StdioMode) (err error) {
 	output := name != pb.Stream_STREAM_STDIN
-	if s.relay(name) != nil {
+	switch mode {
+	case pb.StdioMode_STDIO_MODE_RESUMABLE:
 		s.ends[name], s.files[name], err = s.cfg.Budget.pipe(label(name), output)
-		return err
+	case noMode:
+		s.files[name], err = openNull(output)
 	}
-	flag := os.O_RDONLY
-	if output {
-		flag = os.O_WRONLY
-	}
-	s.files[name], err = os.OpenFile(os.DevNull, flag, 0)
 	return err
+}
+
+// openNull does without the runtime's poller, into which os.Open would try to enter it.
+func openNull(output bool) (*os.File, error) {
+	flag := unix.O_RDONLY
+	if output {
+		flag = unix.O_WRONLY
+	}
+	fd, err := unix.Open(os.DevNull, flag|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: os.DevNull, Err: err}
+	}
+	return os.NewFile(uintptr(fd), os.DevNull), nil
 }
 
 // adoptDirect makes the connection itself the process's file: a blocking descriptor, as programs expect it. conn is closed.

@@ -27,8 +27,11 @@ type dialing struct {
 	conn     net.Conn // the result
 }
 
-// dialAll makes all connections side by side. Either all are there, or none and the first error says why.
-func (c *Config) dialAll(ctx context.Context, timeout time.Duration, ds []*dialing) error {
+// dialAll makes all connections side by side, and beside them calls meanwhile. Either all are there, or none and the first error says why.
+func (c *Config) dialAll(ctx context.Context, timeout time.Duration, ds []*dialing, meanwhile func() error) error {
+	if len(ds) == 0 {
+		return meanwhile()
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var (
@@ -36,14 +39,16 @@ func (c *Config) dialAll(ctx context.Context, timeout time.Duration, ds []*diali
 		once  sync.Once
 		first error
 	)
-	for _, d := range ds {
-		wg.Go(func() {
-			if err := c.dialUntil(ctx, d); err != nil {
-				once.Do(func() { first = err })
-				cancel()
-			}
-		})
+	take := func(err error) {
+		if err != nil {
+			once.Do(func() { first = err })
+			cancel()
+		}
 	}
+	for _, d := range ds {
+		wg.Go(func() { take(c.dialUntil(ctx, d)) })
+	}
+	take(meanwhile())
 	wg.Wait()
 	if first == nil {
 		return nil

@@ -4,10 +4,12 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bellhop-vm/bellhop/protocol"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
@@ -61,6 +63,35 @@ func TestLostAcceptRecord(t *testing.T) {
 	b := make([]byte, 2)
 	if _, err := io.ReadFull(process, b); err != nil || string(b) != "hi" {
 		t.Errorf("the process reads %q, %v; want hi", b, err)
+	}
+}
+
+// TestMeanwhileFails has a host that accepts one stream and is silent about the other: what fails meanwhile ends both.
+func TestMeanwhileFails(t *testing.T) {
+	h := newFakeHost(t)
+	silent := make(chan struct{})
+	dial := func(ctx context.Context, port uint32) (net.Conn, error) {
+		if port == 1 {
+			return h.dial(ctx, port)
+		}
+		close(silent)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	stdio := stdioFor(stdout, stderr)
+	stdio[1].Port = 2
+	var accepted *hostConn
+	want := errors.New("no such user")
+	_, err := Connect(t.Context(), &Config{Dial: dial, Budget: NewBudget(64 << 20)}, Options{Stdio: stdio, ConnectTimeout: time.Hour, Meanwhile: func() error {
+		accepted = h.next()
+		<-silent
+		return want
+	}})
+	if err != want {
+		t.Errorf("Connect() = %v; want %v", err, want)
+	}
+	if n, err := accepted.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("the host reads %d bytes, %v; want the end of the connection", n, err)
 	}
 }
 

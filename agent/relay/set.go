@@ -37,6 +37,7 @@ type Options struct {
 	Terminal       bool
 	Owner          []byte        // instance of the client that asked
 	ConnectTimeout time.Duration // 0: protocol.ConnectTimeout
+	Meanwhile      func() error  // if not nil, called while the connections are made; its error ends that
 }
 
 // streamCount is how many streams a process has.
@@ -69,7 +70,7 @@ type Set struct {
 }
 
 // Connect dials all named streams side by side. A refused or silent host is dialled again with the same token until the connect timeout is over.
-// The error is a *protocol.StatusError that names the stream, and then nothing is left. Connect comes before the process exists.
+// The error is a *protocol.StatusError that names the stream, or that of opt.Meanwhile, and then nothing is left. Connect comes before the process exists.
 func Connect(ctx context.Context, cfg *Config, opt Options) (*Set, error) {
 	if err := checkStdio(opt.Stdio, opt.Terminal); err != nil {
 		return nil, err
@@ -92,7 +93,13 @@ func (s *Set) connect(ctx context.Context, opt Options) error {
 	for i, o := range opt.Stdio {
 		ds[i] = &dialing{port: o.Port, preamble: protocol.Preamble{Stream: o.Stream, Mode: o.Mode, Generation: 1, Token: protocol.Token(o.Token)}}
 	}
-	if err := s.cfg.dialAll(ctx, timeout, ds); err != nil {
+	err := s.cfg.dialAll(ctx, timeout, ds, func() error {
+		if err := s.makePipes(opt); err != nil || opt.Meanwhile == nil {
+			return err
+		}
+		return opt.Meanwhile()
+	})
+	if err != nil {
 		return err
 	}
 	for i, o := range opt.Stdio {
@@ -103,10 +110,7 @@ func (s *Set) connect(ctx context.Context, opt Options) error {
 			return err
 		}
 	}
-	if s.terminal {
-		return nil
-	}
-	return s.makePipes()
+	return nil
 }
 
 // adopt makes the stream for a connection. The connection is the Set's, whatever happens.

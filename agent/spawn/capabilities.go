@@ -4,6 +4,7 @@ package spawn
 
 import (
 	"strings"
+	"sync"
 
 	"github.com/moby/sys/capability"
 
@@ -22,10 +23,7 @@ func fillCapabilities(req *nursery.Request, p *pb.Process, c *container.Containe
 	if in == nil {
 		return nil
 	}
-	known := make(map[string]uint)
-	for _, k := range capability.ListKnown() {
-		known["CAP_"+strings.ToUpper(k.String())] = uint(k)
-	}
+	known := knownCapabilities()
 	out := new(nursery.Capabilities)
 	for _, set := range []struct {
 		name  string
@@ -49,6 +47,15 @@ func fillCapabilities(req *nursery.Request, p *pb.Process, c *container.Containe
 	req.Capabilities = out
 	return nil
 }
+
+// knownCapabilities gives the number of each capability by its name.
+var knownCapabilities = sync.OnceValue(func() map[string]uint {
+	known := make(map[string]uint)
+	for _, k := range capability.ListKnown() {
+		known["CAP_"+strings.ToUpper(k.String())] = uint(k)
+	}
+	return known
+})
 
 func ofContainer(c *container.Container) *pb.Capabilities {
 	s := c.Spec().Process.Capabilities

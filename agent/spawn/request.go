@@ -21,7 +21,7 @@ import (
 // defaultPath is the PATH of an exec whose environment has none.
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// newRequest checks p and makes the nursery's request, all but the files. What p leaves open is taken from the spec of the container, as runc does.
+// newRequest checks p and makes the nursery's request, all but the files and what resolveUser sets. What p leaves open is taken from the spec of the container, as runc does.
 func newRequest(p *pb.Process, c *container.Container) (*nursery.Request, error) {
 	if err := CheckProcess(p); err != nil {
 		return nil, err
@@ -31,9 +31,10 @@ func newRequest(p *pb.Process, c *container.Container) (*nursery.Request, error)
 		Args:     p.Args, Cwd: p.Cwd,
 		NoNewPrivs: p.NoNewPrivileges,
 		AppArmor:   p.ApparmorProfile, SELinux: p.SelinuxLabel,
+		Umask: umask(p, c),
 	}
 	for _, fill := range []func(*nursery.Request, *pb.Process, *container.Container) error{
-		fillUser, fillRlimits, fillCapabilities, fillScheduling, fillScore, fillContainer,
+		fillRlimits, fillCapabilities, fillScheduling, fillScore, fillContainer,
 	} {
 		if err := fill(req, p, c); err != nil {
 			return nil, err
@@ -49,6 +50,9 @@ func CheckProcess(p *pb.Process) error {
 	}
 	if len(p.Args) == 0 || p.Args[0] == "" {
 		return failure.Field("process.args", "must name a program")
+	}
+	if u := p.User; u != nil && u.Username != "" && (u.Uid != 0 || u.Gid != 0) {
+		return failure.Field("process.user", "has a username, so uid and gid must be 0")
 	}
 	if p.Cwd != "" && !path.IsAbs(p.Cwd) {
 		return failure.Field("process.cwd", "%.64q, must be an absolute path", p.Cwd)
@@ -71,18 +75,23 @@ func CheckProcess(p *pb.Process) error {
 	return nil
 }
 
-// fillUser resolves the user and sets what depends on it: groups and HOME.
-func fillUser(req *nursery.Request, p *pb.Process, c *container.Container) error {
+// resolveUser finds the user and sets what depends on it: groups and HOME.
+func resolveUser(req *nursery.Request, p *pb.Process, c *container.Container) error {
 	id, err := Identify(p, func() (*rootfs.Dir, error) { return openRoot(c) })
 	if err != nil {
 		return err
 	}
 	req.UID, req.GID, req.Groups, req.Env = id.UID, id.GID, id.Groups, id.Env
-	if p.User != nil {
-		req.Umask = p.User.Umask
-	}
-	if req.Umask == nil && c != nil {
-		req.Umask = c.Spec().Process.User.Umask
+	return nil
+}
+
+// umask is that of the request, else of the container; nil: neither says.
+func umask(p *pb.Process, c *container.Container) *uint32 {
+	switch {
+	case p.User != nil && p.User.Umask != nil:
+		return p.User.Umask
+	case c != nil:
+		return c.Spec().Process.User.Umask
 	}
 	return nil
 }
@@ -94,7 +103,7 @@ type Identity struct {
 	Env      []string // with PATH and HOME
 }
 
-// Identify resolves the user of p. It opens the root that the process will see only for what p does not say.
+// Identify resolves the user of p, which CheckProcess allows. It opens the root that the process will see only for what p does not say.
 func Identify(p *pb.Process, open func() (*rootfs.Dir, error)) (*Identity, error) {
 	u := p.User
 	if u == nil {
@@ -113,9 +122,6 @@ func Identify(p *pb.Process, open func() (*rootfs.Dir, error)) (*Identity, error
 	defer root.Close()
 	home := ""
 	if u.Username != "" {
-		if u.Uid != 0 || u.Gid != 0 {
-			return nil, failure.Field("process.user", "has a username, so uid and gid must be 0")
-		}
 		found, err := root.LookupUser(u.Username)
 		if err != nil {
 			return nil, failure.Step(err, "user %s", u.Username)
@@ -136,13 +142,7 @@ func openRoot(c *container.Container) (*rootfs.Dir, error) {
 	if c == nil {
 		return rootfs.Open("/")
 	}
-	e, err := c.Enter()
-	if err != nil {
-		return nil, err
-	}
-	root := e.Root
-	e.Root = nil
-	return root, e.Close()
+	return c.Root()
 }
 
 // environment drops earlier values of a name that comes again and an empty HOME, and adds PATH where it is missing. It also says whether there is a HOME.

@@ -56,7 +56,6 @@ func TestRefusals(t *testing.T) {
 		"oom score":        func(p *pb.Process) { p.OomScoreAdj = &score },
 		"inherit nothing":  func(p *pb.Process) { p.InheritSeccomp = true },
 		"username and uid": func(p *pb.Process) { p.User = &pb.User{Username: "root", Uid: 1} },
-		"no such user":     func(p *pb.Process) { p.User = &pb.User{Username: "no-such-user"} },
 	} {
 		p := valid()
 		set(p)
@@ -66,6 +65,19 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := newRequest(nil, nil); !errors.Is(err, errdefs.ErrInvalidArgument) {
 		t.Errorf("newRequest(nil) = %v; want invalid argument", err)
+	}
+}
+
+func TestUnknownUser(t *testing.T) {
+	task, err := New(Config{ID: "x", Process: &pb.Process{Args: []string{"true"}, User: &pb.User{Username: "no-such-user"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := task.Prepare(); !errors.Is(err, errdefs.ErrInvalidArgument) {
+		t.Errorf("Prepare() = %v; want invalid argument", err)
+	}
+	if _, err := task.Delete(t.Context(), true); err != nil {
+		t.Errorf("Delete() of what was not prepared = %v; want no error", err)
 	}
 }
 

@@ -49,7 +49,7 @@ type Config struct {
 type Task struct {
 	cfg   Config
 	req   *nursery.Request // all but what Start opens
-	group *cgroup.Group    // outside containers
+	group *cgroup.Group    // outside containers, from Prepare on
 	stdio Stdio
 
 	mu    sync.Mutex
@@ -58,19 +58,22 @@ type Task struct {
 	done  chan struct{}  // closed when the process is reaped and Exited has returned; nil before Start
 }
 
-// New checks the process, resolves its user, and outside containers makes its cgroup. Delete frees it.
+// New checks the process, as far as that needs no look at the guest. Delete frees the task.
 func New(cfg Config) (*Task, error) {
-	t := &Task{cfg: cfg}
-	var err error
-	if t.req, err = newRequest(cfg.Process, cfg.Container); err != nil {
+	req, err := newRequest(cfg.Process, cfg.Container)
+	if err != nil {
 		return nil, err
 	}
-	if cfg.Container == nil {
-		if t.group, err = cfg.Cgroups.Make(cfg.ID); err != nil {
-			return nil, err
-		}
+	return &Task{cfg: cfg, req: req}, nil
+}
+
+// Prepare resolves the process's user, and outside containers makes its cgroup. It comes before Start, and takes about as long as to connect stdio, so that both are done at once.
+func (t *Task) Prepare() error {
+	err := resolveUser(t.req, t.cfg.Process, t.cfg.Container)
+	if err == nil && t.cfg.Container == nil {
+		t.group, err = t.cfg.Cgroups.Make(t.cfg.ID)
 	}
-	return t, nil
+	return err
 }
 
 // SetStdio gives the process its stdio. It comes before Start.

@@ -35,7 +35,7 @@ func vsockEndpoint(port uint32, cids []uint32) endpoint {
 		listen: func() (net.Listener, error) { return listenVsock(port) },
 		allow:  func(peer net.Addr) error { return allowCID(cids, peer) },
 		dial: func(ctx context.Context, port uint32) (net.Conn, error) {
-			return vsock.DialContext(ctx, cids[0], port, nil)
+			return dialVsock(ctx, cids[0], port)
 		},
 	}
 }
