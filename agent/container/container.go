@@ -203,9 +203,9 @@ func (c *Container) destroy() error {
 		_ = c.master.Close()
 	}
 	if c.lc != nil {
-		state, err := c.lc.OCIState()
+		state, err := c.stoppedState()
 		if err != nil {
-			return fmt.Errorf("cannot tell the container's state: %w", err)
+			return err
 		}
 		if err := c.lc.Destroy(); err != nil {
 			return err

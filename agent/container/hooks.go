@@ -80,12 +80,25 @@ func (c *Container) poststart(ctx context.Context) error {
 	return nil
 }
 
-// poststop runs the hooks after the container's end. Their errors change nothing (runtime-spec, Lifecycle 13).
-func (c *Container) poststop(state *specs.State) {
-	if c.spec.Hooks == nil {
-		return
+// stoppedState is what the poststop hooks are told; nil if there are none: libcontainer looks for the dead process in a proc that it mounts for that, and the kernel takes longer to
+// unmount it than for all else in a container's end.
+func (c *Container) stoppedState() (*specs.State, error) {
+	if c.spec.Hooks == nil || len(c.spec.Hooks.Poststop) == 0 {
+		return nil, nil
+	}
+	state, err := c.lc.OCIState()
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell the container's state: %w", err)
 	}
 	state.Status, state.Pid = specs.StateStopped, 0
+	return state, nil
+}
+
+// poststop runs the hooks after the container's end. Their errors change nothing (runtime-spec, Lifecycle 13).
+func (c *Container) poststop(state *specs.State) {
+	if state == nil {
+		return
+	}
 	for _, h := range c.spec.Hooks.Poststop {
 		if err := hook.Run(context.Background(), c.spawner, h, state); err != nil {
 			c.log.Warn("a poststop hook failed", "container", c.id, "err", err)
