@@ -142,7 +142,8 @@ func TestGuestUserNamespace(t *testing.T) {
 	s := g.outputs()
 	g.must(createReq(g.container("c", spec, s)))
 	g.must(startReq("c"))
-	waitFor(t, "the container", func() bool { out, _ := s.output(pb.Stream_STREAM_STDERR); return out == "err\n" })
+	waitFor(t, "the container's word on stderr", func() bool { out, _ := s.output(pb.Stream_STREAM_STDERR); return out == "err\n" })
+	waitFor(t, "two lines on stdout", func() bool { out, _ := s.output(pb.Stream_STREAM_STDOUT); return strings.Count(out, "\n") == 2 })
 	if out, _ := s.output(pb.Stream_STREAM_STDOUT); !strings.HasPrefix(out, "0\n") || !strings.Contains(out, "100000") {
 		t.Errorf("stdout = %q; want root of the namespace", out)
 	}
