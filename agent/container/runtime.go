@@ -43,6 +43,7 @@ type Config struct {
 type Runtime struct {
 	cfg     Config
 	filters filters
+	turns   turns
 }
 
 // NewRuntime makes a Runtime. It sets two things of libraries for the whole program. Libcontainer's own log is turned down to errors: what it has to say comes back as errors, and the rest would reach
@@ -50,7 +51,7 @@ type Runtime struct {
 func NewRuntime(cfg Config) *Runtime {
 	logrus.SetLevel(logrus.ErrorLevel)
 	nl.SupportedNlFamilies = []int{unix.NETLINK_ROUTE}
-	return &Runtime{cfg: cfg}
+	return &Runtime{cfg: cfg, turns: newTurns()}
 }
 
 // Request says what to make.
@@ -169,6 +170,11 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *c
 		return err
 	}
 	defer files.close()
+	done, err := r.turns.take(ctx, req.Spec.Hooks)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
