@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -23,7 +24,8 @@ func TestSoak(t *testing.T) {
 	round := uint64(0)
 	for ; time.Since(began) < *soak && !t.Failed(); round++ {
 		rng := rand.New(rand.NewPCG(*seed, round))
-		rounds[rng.IntN(len(rounds))](t, m, rng)
+		do := rounds[rng.IntN(len(rounds))]
+		t.Run(fmt.Sprint("round ", round), func(t *testing.T) { do(t, m, rng) }) // so that what a round cleans up is clean before the next
 	}
 	s := m.Machine.Device().Stats()
 	t.Logf("%d rounds, %d cuts, %d connections of the guest, %d MiB from and %d MiB to the guest",
