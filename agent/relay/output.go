@@ -123,7 +123,10 @@ func (o *output) pump() {
 	for !o.closed && !(o.srcEOF && o.snd.State() == stdio.SenderDone) {
 		moved := !o.dry && o.pull()
 		moved = !o.full && o.push() || moved
-		if !moved && !(o.short() && o.takeAcks()) {
+		if o.short() {
+			moved = o.takeAcks() || moved
+		}
+		if !moved {
 			o.wait()
 		}
 	}
