@@ -90,7 +90,7 @@ var arrows = []struct {
 	{part: "hostclient", parts: []string{"protocol"}, modules: []string{errdefs, yamux, vsock, xsys, runtimeSpec}},
 	{part: "initramfs", modules: []string{compression}},
 	{part: "vmm", parts: []string{"initramfs/kernelimage"}, modules: []string{xsys}},
-	{part: "vmtest", parts: []string{"hostclient", "initramfs", "vmm"}, modules: []string{errdefs, xsys, xsync, runtimeSpec}},
+	{part: "vmtest", parts: []string{"hostclient", "initramfs", "vmm"}, modules: []string{errdefs, vsock, xsys, xsync, runtimeSpec}},
 }
 
 func TestImportArrows(t *testing.T) {
