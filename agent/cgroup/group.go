@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bellhop-vm/bellhop/agent/rawfile"
 )
 
 // Group is one cgroup.
@@ -144,8 +147,8 @@ func (g *Group) read(name string) ([]byte, error) {
 	}
 	defer unix.Close(fd)
 	b := make([]byte, fileSize)
-	n, err := unix.Read(fd, b)
-	if err != nil {
+	n, err := rawfile.File(fd).Read(b)
+	if err != nil && err != io.EOF {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: err}
 	}
 	return b[:n], nil

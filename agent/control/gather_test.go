@@ -13,7 +13,8 @@ import (
 // recorder is a connection that records its writes, and whose reads are the test's.
 type recorder struct {
 	net.Conn
-	read chan []byte // a Read takes one, whole
+	reading chan bool   // a Read has begun
+	read    chan []byte // and takes one, whole
 
 	mu     sync.Mutex
 	writes []string
@@ -21,6 +22,7 @@ type recorder struct {
 }
 
 func (r *recorder) Read(p []byte) (int, error) {
+	r.reading <- true
 	b, ok := <-r.read
 	if !ok {
 		return 0, io.EOF
@@ -46,7 +48,7 @@ func (r *recorder) written() []string {
 
 // TestGatherer: what is written between two reads goes out at once before the second, and what is written while a read waits goes out by itself.
 func TestGatherer(t *testing.T) {
-	r := &recorder{read: make(chan []byte)}
+	r := &recorder{reading: make(chan bool), read: make(chan []byte)}
 	g := &gatherer{Conn: r}
 	write := func(s string) {
 		t.Helper()
@@ -67,7 +69,8 @@ func TestGatherer(t *testing.T) {
 		}()
 	}
 	begin()
-	r.read <- []byte("x") // the read waits when it takes this, or is about to
+	<-r.reading
+	r.read <- []byte("x")
 	if err := <-read; err != nil {
 		t.Fatalf("Read() = %v; want no error", err)
 	}
@@ -75,7 +78,7 @@ func TestGatherer(t *testing.T) {
 		t.Errorf("after a read, %q is written; want %q", got, want)
 	}
 	begin()
-	eventuallyWaits(g)
+	<-r.reading
 	write("c")
 	write("d")
 	if got, want := r.written(), []string{"ab", "c", "d"}; !slices.Equal(got, want) {
@@ -84,15 +87,6 @@ func TestGatherer(t *testing.T) {
 	close(r.read)
 	if err := <-read; err != io.EOF {
 		t.Errorf("Read() at the end = %v; want EOF", err)
-	}
-}
-
-// eventuallyWaits returns when g's reader waits.
-func eventuallyWaits(g *gatherer) {
-	for waiting := false; !waiting; {
-		g.mu.Lock()
-		waiting = g.waiting
-		g.mu.Unlock()
 	}
 }
 

@@ -33,7 +33,7 @@ type Call struct {
 	after []func()
 }
 
-// After has f called when the answer is written, whether that succeeded or not.
+// After has f called when the answer is written, or held to be written with others at once (gatherer), whether that succeeded or not.
 func (c *Call) After(f func()) { c.after = append(c.after, f) }
 
 // Handler runs operations. It is called from many goroutines at once, one for each stream. The context ends when the host closes the stream,

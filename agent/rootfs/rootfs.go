@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bellhop-vm/bellhop/agent/pidfd"
+	"github.com/bellhop-vm/bellhop/agent/rawfile"
 )
 
 // Dir is a directory that is the root of all lookups.
@@ -85,31 +86,14 @@ func (d *Dir) ReadFile(path string, limit int64) ([]byte, error) {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: syscall.EINVAL}
 	}
 	var b bytes.Buffer
-	n, err := io.Copy(&b, io.LimitReader(reader(fd), limit+1))
+	n, err := io.Copy(&b, io.LimitReader(rawfile.File(fd), limit+1))
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "read", Path: path, Err: err}
 	}
 	if n > limit {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: syscall.EFBIG}
 	}
 	return b.Bytes(), nil
-}
-
-// reader reads a file descriptor. An os.File would try to enter it into the runtime's poller, which costs more than to read a small file.
-type reader int
-
-func (r reader) Read(p []byte) (int, error) {
-	for {
-		switch n, err := unix.Read(int(r), p); {
-		case err == unix.EINTR:
-		case err != nil:
-			return 0, os.NewSyscallError("read", err)
-		case n == 0 && len(p) > 0:
-			return 0, io.EOF
-		default:
-			return n, nil
-		}
-	}
 }
 
 // openat resolves path with d as its root. EAGAIN is a rename that raced with "..": a container could provoke it for ever, so tries are bounded.

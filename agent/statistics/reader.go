@@ -4,12 +4,15 @@ package statistics
 
 import (
 	"bytes"
+	"io"
 	"math"
 	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bellhop-vm/bellhop/agent/rawfile"
 )
 
 // bufferSize bounds what is read of a file, in bytes. The largest, memory.stat, has some 2,000; a line of /proc/PID/net/dev has 130.
@@ -53,18 +56,8 @@ func (r *Reader) read(dir int, name string) []byte {
 		return nil
 	}
 	defer unix.Close(fd)
-	size := 0
-	for size < len(r.buf) {
-		n, err := unix.Read(fd, r.buf[size:])
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n == 0 {
-			break
-		}
-		size += n
-	}
-	return r.buf[:size]
+	n, _ := io.ReadFull(rawfile.File(fd), r.buf[:])
+	return r.buf[:n]
 }
 
 // value reads a file that holds one number.
