@@ -31,11 +31,12 @@ build: deps $(BUILD)/bellhopd $(BUILD)/bellhop ## Build the agent and the host c
 $(BUILD)/bellhopd: $(BUILD)/agent.mod
 	@echo "build  $@"
 	@$(GO) build -modfile=$(BUILD)/agent.mod -trimpath $(TAGS) $(AGENT_GCFLAGS) -ldflags '-s -w -funcalign=8 -linkmode external -extldflags "-static -no-pie -Wl,-z,norelro,-z,noseparate-code"' -o $@ ./cmd/bellhopd
-# The agent's module file: see cmd/bellhopd/nosystemd/README.md.
+# The agent's module file: see cmd/bellhopd/standins/README.md.
 $(BUILD)/agent.mod: go.mod go.sum Makefile
 	@mkdir -p $(BUILD) && cp go.mod $@ && cp go.sum $(BUILD)/agent.sum
-	@$(GO) mod edit -replace=github.com/godbus/dbus/v5=./cmd/bellhopd/nosystemd/dbus \
-	  -replace=github.com/coreos/go-systemd/v22=./cmd/bellhopd/nosystemd/go-systemd $@
+	@$(GO) mod edit -replace=github.com/godbus/dbus/v5=./cmd/bellhopd/standins/dbus \
+	  -replace=github.com/coreos/go-systemd/v22=./cmd/bellhopd/standins/go-systemd \
+	  -replace=github.com/cilium/ebpf=./cmd/bellhopd/standins/ebpf $@
 $(BUILD)/bellhop:
 	@echo "build  $@"
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/bellhop
