@@ -285,7 +285,7 @@ func (m *making) makeContainer(ctx context.Context) (containerTask, error) {
 	if m.request.Spec, err = container.Join(m.request.Spec, shared); err != nil {
 		return nil, err
 	}
-	files, err := container.Place(filepath.Join(m.agent.cfg.StateDir, "files", m.req.Id), m.request.Spec, m.req.GetContainer().Files)
+	files, err := container.Place(filepath.Join(m.agent.cfg.StateDir, "files", m.req.Id), m.request.Spec, m.req.GetContainer().Files, shared)
 	if err != nil {
 		return nil, err
 	}

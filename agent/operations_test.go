@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/bellhop-vm/bellhop/agent/container"
 	"github.com/bellhop-vm/bellhop/agent/process"
@@ -135,8 +134,8 @@ func (t *fakeTask) Statistics(*statistics.Reader) (*pb.ContainerStatistics, erro
 
 func (t *fakeTask) Master() *os.File { return nil }
 
-func (t *fakeTask) Namespace(specs.LinuxNamespaceType) (*os.File, error) {
-	return nil, errors.New("a fake has no namespaces")
+func (t *fakeTask) Init() (int, *os.File, error) {
+	return 0, nil, errors.New("a fake has no process")
 }
 
 // newFake serves an agent with fake processes.

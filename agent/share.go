@@ -47,19 +47,28 @@ type shared []container.Share
 func openShared(shares []share) (shared, error) {
 	var out shared
 	for _, s := range shares {
-		f, err := s.owner.Task().(containerTask).Namespace(s.namespace)
+		opened, err := s.open()
 		if err != nil {
 			out.close()
 			return nil, failure.Step(err, "share %s", s.namespace)
 		}
-		out = append(out, container.Share{Type: s.namespace, Owner: s.owner.ID(), File: f})
+		out = append(out, *opened)
 	}
 	return out, nil
 }
 
+func (s share) open() (*container.Share, error) {
+	pid, init, err := s.owner.Task().(containerTask).Init()
+	if err != nil {
+		return nil, err
+	}
+	defer init.Close()
+	return container.OpenShare(s.owner.ID(), pid, init, s.namespace)
+}
+
 func (s shared) close() {
 	for _, n := range s {
-		_ = n.File.Close()
+		n.Close()
 	}
 }
 

@@ -6,8 +6,6 @@ import (
 	"context"
 	"os"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
 	"github.com/bellhop-vm/bellhop/agent/cgroup"
 	"github.com/bellhop-vm/bellhop/agent/container"
 	"github.com/bellhop-vm/bellhop/agent/extruntime"
@@ -30,8 +28,8 @@ type tasks interface {
 type containerTask interface {
 	process.Task
 	process.ContainerTask
-	Master() *os.File                                       // gives the terminal to the caller; nil without
-	Namespace(t specs.LinuxNamespaceType) (*os.File, error) // opens one that can be shared. FAILED_PRECONDITION: it has exited
+	Master() *os.File                          // gives the terminal to the caller; nil without
+	Init() (pid int, file *os.File, err error) // the first process and its pidfd, which the caller closes. FAILED_PRECONDITION: it has ended
 
 	// Statistics reads what the container uses. fs.ErrNotExist: it is deleted.
 	Statistics(r *statistics.Reader) (*pb.ContainerStatistics, error)

@@ -16,6 +16,7 @@ type PodConfig struct {
 	ID string
 
 	// Share are the namespaces that the containers of the pod have together; nil is network, IPC and UTS. Once a PID namespace is shared, the containers see and may signal each other's processes.
+	// With IPC goes the pod's /dev/shm, see the type [Share]: 64 MB, unless Config says otherwise.
 	Share []specs.LinuxNamespaceType
 
 	// Hostname is the pod's, if the UTS namespace is shared.
@@ -62,7 +63,7 @@ func podSpec(cfg *PodConfig) *specs.Spec {
 	spec := &specs.Spec{
 		Version: specs.Version,
 		Process: &specs.Process{Cwd: "/", NoNewPrivileges: true},
-		Mounts:  slices.DeleteFunc(defaultMounts(), func(m specs.Mount) bool { return m.Destination != "/proc" && m.Destination != "/dev" }),
+		Mounts:  podMounts(cfg.Share),
 		Linux: &specs.Linux{
 			MaskedPaths: defaultMaskedPaths(), ReadonlyPaths: defaultReadonlyPaths(),
 			Namespaces: []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}},
@@ -79,6 +80,15 @@ func podSpec(cfg *PodConfig) *specs.Spec {
 		spec.Hostname = cfg.Hostname
 	}
 	return spec
+}
+
+// podMounts are those of the pause process: what it needs, and the shared memory of the pod.
+func podMounts(share []specs.LinuxNamespaceType) []specs.Mount {
+	keep := []string{"/proc", "/dev"}
+	if slices.Contains(share, specs.IPCNamespace) {
+		keep = append(keep, "/dev/shm")
+	}
+	return slices.DeleteFunc(defaultMounts(), func(m specs.Mount) bool { return !slices.Contains(keep, m.Destination) })
 }
 
 // ID gives the pod's name in the guest.

@@ -9,8 +9,8 @@ import (
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
-// Share is a namespace that a new container has together with one that exists, in the place of what its spec says of that type; with a UTS namespace it also takes over the host name. Those of
-// network, IPC, UTS, PID, user and time can be shared.
+// Share is a namespace that a new container has together with one that exists, in the place of what its spec says of that type; with a UTS namespace it also takes over the host name, with
+// an IPC namespace the tmpfs on /dev/shm, if both containers have one there. Namespaces of network, IPC, UTS, PID, user and time can be shared.
 //
 // The two containers need not end together, but for a PID namespace: with its first process all others in it are killed.
 type Share struct {

@@ -142,6 +142,9 @@ func testNothingIsLeft(t *testing.T, g *guest) {
 	if len(groups) != 1 || groups[0] != g.base+"/" {
 		t.Errorf("cgroups %q; want that of the container for execs only", groups)
 	}
+	if left := g.root(t, "ls -d /run/bellhop/files/* 2>/dev/null || true"); left != "" {
+		t.Errorf("%q is left of what containers were given; want nothing", left)
+	}
 	eventually(t, "the agent's descriptors to be as many as at the beginning", func() bool { return g.agentFDs(t) <= g.fds })
 }
 

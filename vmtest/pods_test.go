@@ -54,7 +54,7 @@ func (g *guest) pausePid(t *testing.T, pod *hostclient.Pod) int {
 func testPod(t *testing.T, g *guest) {
 	ctx := deadline(t)
 	pod := g.newPod(t, hostclient.PodConfig{Hostname: "shop"})
-	first := startIn(t, pod, isolated("hostname; "+forever))
+	first := startIn(t, pod, isolated("echo of the first >/dev/shm/first; hostname; "+forever))
 	shared := same(g.namespacesOf(t, g.pausePid(t, pod)), g.namespacesOf(t, first.Process.Pid()))
 	if want := []specs.LinuxNamespaceType{specs.IPCNamespace, specs.NetworkNamespace, specs.UserNamespace, specs.UTSNamespace}; !slices.Equal(shared, want) {
 		t.Errorf("shared namespaces: %q; want %q", shared, want)
@@ -65,9 +65,9 @@ func testPod(t *testing.T, g *guest) {
 	if code := hostclient.ShellCode(first.Wait()); code != 137 {
 		t.Errorf("the first container ended with %d; want 137", code)
 	}
-	out, err := pod.NewContainer("", isolated("hostname")).Init(ctx).Output()
-	if err != nil || string(out) != "shop\n" {
-		t.Errorf("the second container says %q, %v; want the pod's host name", out, err)
+	out, err := pod.NewContainer("", isolated("hostname; cat /dev/shm/first")).Init(ctx).Output()
+	if err != nil || string(out) != "shop\nof the first\n" {
+		t.Errorf("the second container says %q, %v; want the pod's host name, and what the first left in its shared memory", out, err)
 	}
 	last := startIn(t, pod, isolated(forever))
 	pid := g.pausePid(t, pod)

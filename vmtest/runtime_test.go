@@ -298,12 +298,16 @@ func testRuntimeContainer(t *testing.T, r *runtimeGuest) {
 // testRuntimeShare has a container of the agent's own in the namespaces of the runtime's, and one of the runtime's in those.
 func testRuntimeShare(t *testing.T, r *runtimeGuest) {
 	owner := r.start(t, r.script(first, forever))
+	r.execIn(t, owner, "echo of the owner >/dev/shm/owner")
 	own := r.start(t, sharing(containerSpec(forever), owner, podTypes...))
 	cfg := sharing(containerSpec(forever), own, podTypes...)
 	cfg.ExternalRuntime = r.runtime
 	for _, p := range []*hostclient.Process{own, r.start(t, cfg)} {
 		if got := same(r.namespacesOf(t, owner.Pid()), r.namespacesOf(t, p.Pid())); !slices.Equal(got, slices.Sorted(slices.Values(append(podTypes, specs.TimeNamespace, specs.UserNamespace)))) {
 			t.Errorf("shared namespaces: %q; want network, IPC, UTS and PID, and the guest's users and time", got)
+		}
+		if got := r.execIn(t, p, "cat /dev/shm/owner"); got != "of the owner\n" {
+			t.Errorf("in /dev/shm: %q; want what the owner wrote", got)
 		}
 	}
 	if err := owner.Kill(deadline(t), hostclient.SIGKILL); err != nil {

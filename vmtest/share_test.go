@@ -31,6 +31,9 @@ func TestPods(t *testing.T) {
 			{"ShareUsers", testShareUsers},
 			{"ShareWithoutOwn", testShareWithoutOwn},
 			{"OwnerEnds", testOwnerEnds},
+			{"ShareShm", testShareShm},
+			{"ShareShmUsers", testShareShmUsers},
+			{"ShareShmHostile", testShareShmHostile},
 			{"ShareErrors", testShareErrors},
 			{"InitStatus", testInitStatus},
 			{"InitSignals", testInitSignals},
@@ -106,6 +109,15 @@ func withUsers(spec *specs.Spec) *specs.Spec {
 	spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	spec.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
 	spec.Linux.GIDMappings = spec.Linux.UIDMappings
+	return spec
+}
+
+// withAdmin gives the container of a spec power over what its user namespace owns.
+func withAdmin(spec *specs.Spec) *specs.Spec {
+	for _, set := range []*[]string{&spec.Process.Capabilities.Bounding, &spec.Process.Capabilities.Permitted, &spec.Process.Capabilities.Effective} {
+		*set = append(*set, "CAP_SYS_ADMIN")
+	}
+	spec.Linux.Seccomp = hostclient.DefaultSeccomp(spec.Process.Capabilities.Bounding)
 	return spec
 }
 
@@ -205,12 +217,7 @@ func testShareUsers(t *testing.T, g *guest) {
 		}
 	}
 	types := append(podTypes, specs.UserNamespace)
-	spec := withUsers(isolated(forever))
-	for _, set := range []*[]string{&spec.Process.Capabilities.Bounding, &spec.Process.Capabilities.Permitted, &spec.Process.Capabilities.Effective} {
-		*set = append(*set, "CAP_SYS_ADMIN")
-	}
-	spec.Linux.Seccomp = hostclient.DefaultSeccomp(spec.Process.Capabilities.Bounding)
-	p := g.start(t, sharing(spec, owner, types...))
+	p := g.start(t, sharing(withAdmin(withUsers(isolated(forever))), owner, types...))
 	if got := same(g.namespacesOf(t, owner.Pid()), g.namespacesOf(t, p.Pid())); !slices.Equal(got, slices.Sorted(slices.Values(types))) {
 		t.Errorf("shared namespaces: %q; want %q", got, types)
 	}

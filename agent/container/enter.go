@@ -95,6 +95,12 @@ func (c *Container) hasExited() error {
 	return failure.New(errdefs.ErrFailedPrecondition, "container %s has exited", c.id)
 }
 
+// Init gives the pid of the first process, and a pidfd, which the caller closes. FAILED_PRECONDITION: it has ended.
+func (c *Container) Init() (pid int, file *os.File, err error) {
+	file, err = c.dupInit()
+	return c.pid, file, err
+}
+
 func (c *Container) dupInit() (*os.File, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -3,13 +3,13 @@
 package container
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
+	"github.com/bellhop-vm/bellhop/agent/failure"
 	"github.com/bellhop-vm/bellhop/agent/pidfd"
 )
 
@@ -23,28 +23,20 @@ var namespaceFiles = map[specs.LinuxNamespaceType]string{
 	specs.TimeNamespace:    "time",
 }
 
-// OpenNamespace opens a namespace of the process behind file, a pidfd, whose pid is given. ESRCH: it has ended. The caller closes the namespace, which lives at least that long.
-func OpenNamespace(pid int, file *os.File, t specs.LinuxNamespaceType) (*os.File, error) {
+// OpenShare opens a namespace of the container owner, of a type that CheckShares allows, and what goes with it. The container's first process is given by pid and pidfd. FAILED_PRECONDITION: it has
+// exited. The caller closes the share, and what it is of lives at least that long.
+func OpenShare(owner string, pid int, init *os.File, t specs.LinuxNamespaceType) (*Share, error) {
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, namespaceFiles[t]))
-	if pidfd.Await(file, 0) { // the pid may be a stranger's by now
-		if err == nil {
-			_ = ns.Close()
-		}
-		return nil, unix.ESRCH
+	s := &Share{Type: t, Owner: owner, file: ns}
+	if err == nil && t == specs.IPCNamespace {
+		s.shm, err = openShm(pid, init)
 	}
-	return ns, err
-}
-
-// Namespace opens a namespace of the container, of a type that CheckShares allows. FAILED_PRECONDITION: the container has exited. The caller closes it.
-func (c *Container) Namespace(t specs.LinuxNamespaceType) (*os.File, error) {
-	init, err := c.dupInit()
+	if pidfd.Await(init, 0) { // the pid may be a stranger's by now
+		err = failure.New(errdefs.ErrFailedPrecondition, "container %s has exited", owner)
+	}
 	if err != nil {
+		s.Close()
 		return nil, err
 	}
-	defer init.Close()
-	ns, err := OpenNamespace(c.pid, init, t)
-	if errors.Is(err, unix.ESRCH) {
-		return nil, c.hasExited()
-	}
-	return ns, err
+	return s, nil
 }

@@ -21,8 +21,8 @@ import (
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
-// Placed are files on their way into a container. They lie in a tmpfs of their own, which is mounted in the guest's root only until the container has them: from then on its bind mounts keep the
-// tmpfs, which goes with them. What a container writes to them is bounded by the size of the tmpfs.
+// Placed are files on their way into a container, and the shared memory of another that it joins. They lie in a tmpfs of their own, which is mounted in the guest's root only until the container has them:
+// from then on its bind mounts keep the tmpfs, which goes with them. What a container writes to them is bounded by the size of the tmpfs.
 type Placed struct {
 	dir   string
 	spec  *specs.Spec
@@ -32,10 +32,12 @@ type Placed struct {
 // placedPath is where a file goes: as the request has it, and with the links of the root file system followed.
 type placedPath struct{ asked, target string }
 
-// Place writes files that CheckFiles allows beneath dir, which it makes, and adds their mounts to the spec. Remove must follow when the container is made or has failed to be.
-func Place(dir string, spec *specs.Spec, files []*pb.File) (*Placed, error) {
+// Place writes files that CheckFiles allows beneath dir, which it makes, and adds their mounts to the spec. It mounts the shared memory that goes with an IPC namespace there, too, and puts it into the
+// spec in the place of a tmpfs on /dev/shm. Remove must follow when the container is made or has failed to be.
+func Place(dir string, spec *specs.Spec, files []*pb.File, shares []Share) (*Placed, error) {
 	p := &Placed{dir: dir, spec: spec}
-	if len(files) == 0 {
+	shm := sharedShm(spec, shares)
+	if len(files) == 0 && shm == nil {
 		return p, nil
 	}
 	if err := os.MkdirAll(dir, 0o711); err != nil {
@@ -45,16 +47,31 @@ func Place(dir string, spec *specs.Spec, files []*pb.File) (*Placed, error) {
 	if err := unix.Mount("files", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot mount a place for files: %w", err), os.Remove(dir))
 	}
-	ids, err := idMapsOf(spec)
-	if err != nil {
+	if shm != nil {
+		if err := p.joinShm(shm); err != nil {
+			return nil, errors.Join(err, p.Remove())
+		}
+	}
+	if err := p.placeAll(files); err != nil {
 		return nil, errors.Join(err, p.Remove())
+	}
+	return p, nil
+}
+
+func (p *Placed) placeAll(files []*pb.File) error {
+	if len(files) == 0 {
+		return nil
+	}
+	ids, err := idMapsOf(p.spec)
+	if err != nil {
+		return err
 	}
 	for i, f := range files {
 		if err := p.place(i, f, ids); err != nil {
-			return nil, errors.Join(failure.Step(err, "file %s", f.Path), p.Remove())
+			return failure.Step(err, "file %s", f.Path)
 		}
 	}
-	return p, nil
+	return nil
 }
 
 func (p *Placed) place(i int, f *pb.File, ids idMaps) error {

@@ -18,7 +18,17 @@ import (
 type Share struct {
 	Type  specs.LinuxNamespaceType
 	Owner string   // id of the other container
-	File  *os.File // the namespace
+	file  *os.File // the namespace
+	shm   *os.File // with an IPC namespace: a copy of the tmpfs on the other container's /dev/shm, mounted nowhere; nil if it has none
+}
+
+// Close lets go of the namespace.
+func (s *Share) Close() {
+	for _, f := range []*os.File{s.file, s.shm} {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
 }
 
 // CheckShares refuses namespaces that cannot be shared, and what a spec says of those that are.
@@ -66,7 +76,7 @@ func Join(spec *specs.Spec, shares []Share) (*specs.Spec, error) {
 		if err := s.checkHome(home); err != nil {
 			return nil, err
 		}
-		path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.File.Fd())
+		path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.file.Fd())
 		linux.Namespaces = append(linux.Namespaces, specs.LinuxNamespace{Type: s.Type, Path: path})
 	}
 	return &joined, nil
@@ -78,7 +88,7 @@ func isOwn(s Share) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	id, err := identifyFile(s.File)
+	id, err := identifyFile(s.file)
 	return id == own, err
 }
 
@@ -86,7 +96,7 @@ func isOwn(s Share) (bool, error) {
 func homeOf(spec *specs.Spec, shares []Share) (namespaceID, error) {
 	for _, s := range shares {
 		if s.Type == specs.UserNamespace {
-			return identifyFile(s.File)
+			return identifyFile(s.file)
 		}
 	}
 	for _, n := range spec.Linux.Namespaces {
@@ -106,7 +116,7 @@ func (s Share) checkHome(home namespaceID) error {
 	if s.Type == specs.UserNamespace {
 		return nil
 	}
-	owner, err := ownerOf(s.File)
+	owner, err := ownerOf(s.file)
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,15 @@ func (c *Container) root() (*rootfs.Dir, error) {
 	return nil, fmt.Errorf("cannot enter container %s: %w", c.id, err)
 }
 
+// Init gives the pid of the first process, and a pidfd, which the caller closes. FAILED_PRECONDITION: it has ended.
+func (c *Container) Init() (pid int, file *os.File, err error) {
+	file, err = c.init.dup()
+	if errors.Is(err, unix.ESRCH) {
+		err = c.hasExited()
+	}
+	return c.init.pid, file, err
+}
+
 func (c *Container) hasExited() error {
 	return failure.New(errdefs.ErrFailedPrecondition, "container %s has exited", c.id)
 }
