@@ -69,6 +69,8 @@ type Agent struct {
 	tasks   tasks
 	roots   *rootstore.Store
 
+	profiles *container.Profiles
+
 	ending    chan error // the first Shutdown's error; holds at most one
 	closing   []func() error
 	listenNow sync.Once
@@ -99,9 +101,10 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot start the nursery: %w", err), tree.Close(), waiter.Close())
 	}
+	profiles := new(container.Profiles)
 	runtime := container.NewRuntime(container.Config{
 		StateDir: filepath.Join(cfg.StateDir, "containers"), Roots: filepath.Join(cfg.StateDir, "roots"),
-		Cgroups: tree, Waiter: waiter, Spawner: n, Logger: cfg.Logger,
+		Cgroups: tree, Waiter: waiter, Spawner: n, Profiles: profiles, Logger: cfg.Logger,
 	})
 	runtimes, err := extruntime.New(extruntime.Config{
 		StateDir: filepath.Join(cfg.StateDir, "runtimes"), Cgroups: tree, Waiter: waiter, Logger: cfg.Logger, Exe: cfg.Exe,
@@ -109,15 +112,15 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, errors.Join(err, n.Close(), tree.Close(), waiter.Close())
 	}
-	a := newAgent(cfg, &realTasks{runtime: runtime, runtimes: runtimes, tree: tree, spawner: n})
+	a := newAgent(cfg, &realTasks{runtime: runtime, runtimes: runtimes, tree: tree, spawner: n}, profiles)
 	a.closing = []func() error{runtimes.Close, n.Close, tree.Close, waiter.Close}
 	return a, nil
 }
 
-// newAgent makes an Agent whose processes come from t.
-func newAgent(cfg Config, t tasks) *Agent {
+// newAgent makes an Agent whose processes come from t, which knows the profiles.
+func newAgent(cfg Config, t tasks, profiles *container.Profiles) *Agent {
 	a := &Agent{
-		cfg: cfg, log: cfg.Logger, tasks: t,
+		cfg: cfg, log: cfg.Logger, tasks: t, profiles: profiles,
 		repeats: repeat.NewLog(),
 		table:   process.NewTable(cfg.Logger),
 		budget:  relay.NewBudget(int64(memory() / budgetShare)),

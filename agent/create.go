@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -143,7 +144,7 @@ func (a *Agent) checkContainer(req *pb.Create, c *pb.Container) (*specs.Spec, []
 	if c.BuiltIn != pb.BuiltIn_BUILT_IN_NONE && req.Runtime != "" {
 		return nil, nil, failure.Field("built_in", "not with an external runtime")
 	}
-	spec, err := container.ParseSpec(c.Spec, c.BuiltIn)
+	spec, err := container.ParseSpec(c.Spec, c.BuiltIn, a.profiles)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -172,33 +173,34 @@ func (a *Agent) container(id string) (*process.Process, error) {
 	return p, nil
 }
 
-// make connects stdio, and meanwhile prepares the task where that needs none; then it makes the container, and commits.
+// make makes the task while stdio is connected, as far as it needs no connection, and commits.
 func (m *making) make(ctx context.Context, client control.Client, progress func(*pb.Response)) error {
-	var exec execTask
+	create := m.container
 	if m.request == nil {
-		var err error
-		if exec, err = m.exec(); err != nil {
+		exec, err := m.exec()
+		if err != nil {
 			return err
 		}
 		m.task = exec
+		create = func(ctx context.Context, client control.Client) error { return m.prepare(ctx, client, exec) }
 	}
 	progress(dialing())
-	prepare := func() error { return nil }
-	if exec != nil {
-		prepare = exec.Prepare
-	}
-	if err := m.connect(ctx, client, prepare); err != nil {
-		return err
-	}
-	if exec != nil {
-		exec.SetStdio(m.stdio)
-	} else if err := m.container(ctx); err != nil {
+	if err := create(ctx, client); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return m.agent.table.Commit(m.process, m.task, m.stdio)
+}
+
+// prepare readies an exec.
+func (m *making) prepare(ctx context.Context, client control.Client, exec execTask) error {
+	if err := m.connect(ctx, client, func(*relay.Set) error { return exec.Prepare() }); err != nil {
+		return err
+	}
+	exec.SetStdio(m.stdio)
+	return nil
 }
 
 func (m *making) exec() (execTask, error) {
@@ -222,7 +224,7 @@ func checkExecRuntime(in process.Task, runtime string) error {
 }
 
 // connect connects stdio, and calls meanwhile while the host is busy with that.
-func (m *making) connect(ctx context.Context, client control.Client, meanwhile func() error) error {
+func (m *making) connect(ctx context.Context, client control.Client, meanwhile func(*relay.Set) error) error {
 	bound, err := connectBound(m.req.ConnectTimeoutMs)
 	if err != nil {
 		return err
@@ -231,8 +233,8 @@ func (m *making) connect(ctx context.Context, client control.Client, meanwhile f
 	m.stdio, err = relay.Connect(ctx, &relay.Config{
 		Dial: m.agent.cfg.Dial, Budget: m.agent.budget, Logger: m.agent.log,
 		OnLost: func(s pb.Stream, generation uint32) { m.agent.table.Hub().StreamLost(m.req.Id, s, generation) },
-	}, relay.Options{Stdio: m.req.Stdio, Terminal: m.process.Terminal(), Owner: client.Instance, ConnectTimeout: bound, Meanwhile: func() error {
-		failed = meanwhile()
+	}, relay.Options{Stdio: m.req.Stdio, Terminal: m.process.Terminal(), Owner: client.Instance, ConnectTimeout: bound, Meanwhile: func(s *relay.Set) error {
+		failed = meanwhile(s)
 		return failed
 	}})
 	if failed != nil {
@@ -241,16 +243,36 @@ func (m *making) connect(ctx context.Context, client control.Client, meanwhile f
 	return failure.Step(err, "connect stdio")
 }
 
-func (m *making) container(ctx context.Context) error {
+// container makes the container. Its first process waits, so it does not matter whether stdio is connected yet, but for streams whose connection is the process's own.
+func (m *making) container(ctx context.Context, client control.Client) error {
+	create := func(stdio *relay.Set) error { return m.createContainer(ctx, stdio) }
+	meanwhile, then := create, func(*relay.Set) error { return nil }
+	if slices.ContainsFunc(m.req.Stdio, func(s *pb.Stdio) bool { return s.Mode == pb.StdioMode_STDIO_MODE_DIRECT }) {
+		meanwhile, then = then, create
+	}
+	if err := m.connect(ctx, client, meanwhile); err != nil {
+		return err
+	}
+	if err := then(m.stdio); err != nil {
+		return err
+	}
+	if m.process.Terminal() {
+		m.stdio.StartTerminal(m.task.(containerTask).Master())
+	} else {
+		m.stdio.Start()
+	}
+	return nil
+}
+
+func (m *making) createContainer(ctx context.Context, stdio *relay.Set) error {
 	var err error
 	if m.release, err = m.useRoot(); err != nil {
 		return failure.Step(err, "use its root file system")
 	}
 	m.request.Exited = m.process.Exited
 	m.request.OOM = func() { m.agent.table.Hub().OOM(m.req.Id) }
-	terminal := m.process.Terminal()
-	if !terminal {
-		if m.request.Stdio, err = m.stdio.ChildFiles(); err != nil {
+	if !m.process.Terminal() {
+		if m.request.Stdio, err = stdio.ChildFiles(); err != nil {
 			return failure.Step(err, "make stdio")
 		}
 	}
@@ -259,11 +281,6 @@ func (m *making) container(ctx context.Context) error {
 		return err
 	}
 	m.task = c
-	if terminal {
-		m.stdio.StartTerminal(c.Master())
-	} else {
-		m.stdio.Start()
-	}
 	return nil
 }
 

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/bellhop-vm/bellhop/protocol"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -156,4 +158,21 @@ func withoutDev(mounts []specs.Mount) []specs.Mount {
 		}
 	}
 	return out
+}
+
+// TestGuestNobodyListens has a host that does not take a stream, which the agent learns when it has made the container.
+func TestGuestNobodyListens(t *testing.T) {
+	g := newGuest(t)
+	c := g.container("c", g.spec("true"), nil)
+	c.ConnectTimeoutMs = 50
+	c.Stdio = []*pb.Stdio{{Stream: pb.Stream_STREAM_STDOUT, Port: 99, Token: make([]byte, protocol.TokenSize)}}
+	_, err := g.do(createReq(c))
+	var se *protocol.StatusError
+	if !errors.As(err, &se) || se.PB.Stream.GetStream() != pb.Stream_STREAM_STDOUT {
+		t.Errorf("Create() = %v; want an error that names stdout", err)
+	}
+	if list := g.must(listReq()).GetListed().Processes; len(list) != 0 {
+		t.Errorf("List() = %v; want nothing left", list)
+	}
+	noLeftovers(t)
 }

@@ -40,8 +40,8 @@ type Container struct {
 	log     *slog.Logger
 	spawner hook.Spawner
 	notify  func(process.Exit)
-	fifo    string                     // libcontainer's exec fifo
-	seccomp []byte                     // the filter for execs
+	fifo    string // libcontainer's exec fifo
+	seccomp filter
 	memory  *configs.LinuxMemoryPolicy // nil: none
 
 	lc        *libcontainer.Container

@@ -15,9 +15,13 @@ import (
 	"github.com/bellhop-vm/bellhop/agent/rlimit"
 )
 
-// newConfig makes libcontainer's configuration, all but the path of the cgroup.
-func (r *Runtime) newConfig(id string, spec *specs.Spec) (*configs.Config, error) {
-	plain := *spec
+// newConfig makes libcontainer's configuration, all but the path of the cgroup, and without the seccomp profile, if that is not for libcontainer.
+func (r *Runtime) newConfig(id string, spec *specs.Spec, withSeccomp bool) (*configs.Config, error) {
+	plain, linux := *spec, *spec.Linux
+	plain.Linux = &linux
+	if !withSeccomp {
+		linux.Seccomp = nil
+	}
 	plain.Mounts = withoutDefaults(spec.Mounts)
 	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: id, Spec: &plain})
 	if err != nil {
@@ -43,15 +47,16 @@ func withoutDefaults(mounts []specs.Mount) []specs.Mount {
 	return out
 }
 
-// newProcess makes libcontainer's form of the spec's process. Its stdio is not set.
-func newProcess(p *specs.Process) (*libcontainer.Process, error) {
+// newProcess makes libcontainer's form of the first process. Its stdio is not set.
+func newProcess(req *Request) (*libcontainer.Process, error) {
+	p := req.Spec.Process
 	limits, err := rlimits(p.Rlimits)
 	if err != nil {
 		return nil, err
 	}
 	lp := &libcontainer.Process{
 		Init: true,
-		Args: p.Args, Env: p.Env, Cwd: p.Cwd,
+		Args: req.firstArgs(), Env: p.Env, Cwd: p.Cwd,
 		UID: int(p.User.UID), GID: int(p.User.GID),
 		Label: p.SelinuxLabel, AppArmorProfile: p.ApparmorProfile,
 		NoNewPrivileges: &p.NoNewPrivileges,

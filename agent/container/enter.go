@@ -14,6 +14,7 @@ import (
 
 	"github.com/bellhop-vm/bellhop/agent/failure"
 	"github.com/bellhop-vm/bellhop/agent/rootfs"
+	"github.com/bellhop-vm/bellhop/agent/seccomp"
 )
 
 // Entry is what an exec needs of a running container. Its files are the caller's, to Close.
@@ -123,8 +124,8 @@ func (c *Container) OOMKills() uint64 { return c.group.OOMKills() }
 // PIDs lists the container's processes.
 func (c *Container) PIDs() ([]int, error) { return c.group.PIDs() }
 
-// Seccomp gives the spec's filter in the kernel's form; nil if it has none.
-func (c *Container) Seccomp() []byte { return c.seccomp }
+// Seccomp gives the spec's filter.
+func (c *Container) Seccomp() seccomp.Filter { return c.seccomp.Filter }
 
 // MemoryPolicy gives the spec's NUMA policy in the kernel's numbers; nil if it has none.
 func (c *Container) MemoryPolicy() *configs.LinuxMemoryPolicy { return c.memory }

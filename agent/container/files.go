@@ -11,23 +11,27 @@ import (
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"golang.org/x/sys/unix"
 
-	"github.com/bellhop-vm/bellhop/protocol/pb"
-
+	"github.com/bellhop-vm/bellhop/agent/initfilter"
 	"github.com/bellhop-vm/bellhop/agent/seqpacket"
+	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
 // initFiles are the files that libcontainer's init is given beside its own.
 type initFiles struct {
-	reportRead, reportWrite *os.File // the pipe of Init
+	reportRead, reportWrite *os.File // the pipe of Init, or, if it is given its filter, the socket pair
 	statusRead, statusWrite *os.File // on which a built-in init says how its program ended; nil without a built-in process
 	console, consoleChild   *os.File // socket pair over which the terminal's master comes; nil without a terminal
 }
 
 // newInitFiles opens the files and gives them, and stdio, to lp.
-func newInitFiles(lp *libcontainer.Process, cfg *configs.Config, req *Request) (_ *initFiles, err error) {
+func newInitFiles(lp *libcontainer.Process, cfg *configs.Config, req *Request, givenFilter bool) (_ *initFiles, err error) {
 	f := new(initFiles)
-	if f.reportRead, f.reportWrite, err = os.Pipe(); err != nil {
-		return nil, fmt.Errorf("cannot make pipe: %w", err)
+	makeReport := os.Pipe
+	if givenFilter {
+		makeReport = initfilter.Sockets
+	}
+	if f.reportRead, f.reportWrite, err = makeReport(); err != nil {
+		return nil, fmt.Errorf("cannot make pipe for reports: %w", err)
 	}
 	lp.ExtraFiles = []*os.File{f.reportWrite}
 	if req.BuiltIn != pb.BuiltIn_BUILT_IN_NONE {

@@ -22,6 +22,7 @@ import (
 	"github.com/bellhop-vm/bellhop/agent/cgroup"
 	"github.com/bellhop-vm/bellhop/agent/failure"
 	"github.com/bellhop-vm/bellhop/agent/hook"
+	"github.com/bellhop-vm/bellhop/agent/initfilter"
 	"github.com/bellhop-vm/bellhop/agent/pidfd"
 	"github.com/bellhop-vm/bellhop/agent/process"
 	"github.com/bellhop-vm/bellhop/agent/rootfs"
@@ -36,14 +37,14 @@ type Config struct {
 	Cgroups  *cgroup.Tree  // where containers live
 	Waiter   *pidfd.Waiter // reaps their first processes; outlives the Runtime
 	Spawner  hook.Spawner  // starts hooks; outlives the Runtime
+	Profiles *Profiles     // of the specs
 	Logger   *slog.Logger  // required
 }
 
 // Runtime makes containers.
 type Runtime struct {
-	cfg     Config
-	filters filters
-	turns   turns
+	cfg   Config
+	turns turns
 }
 
 // NewRuntime makes a Runtime. It sets two things of libraries for the whole program. Libcontainer's own log is turned down to errors: what it has to say comes back as errors, and the rest would reach
@@ -85,7 +86,18 @@ func (r *Runtime) Create(ctx context.Context, req *Request) (*Container, error) 
 
 // createIn makes the container, whose root is the given empty one, or another if that is "".
 func (r *Runtime) createIn(ctx context.Context, req *Request, empty string) (*Container, error) {
-	cfg, lp, err := r.convert(req)
+	if err := r.check(req); err != nil {
+		return nil, err
+	}
+	filter, err := r.cfg.Profiles.filter(req.Spec.Linux.Seccomp) // of use to execs, too, and says now what cannot be had
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := r.newConfig(req.ID, req.Spec, !filter.suits)
+	if err != nil {
+		return nil, err
+	}
+	lp, err := newProcess(req)
 	if err != nil {
 		return nil, err
 	}
@@ -93,10 +105,6 @@ func (r *Runtime) createIn(ctx context.Context, req *Request, empty string) (*Co
 		if err := giveRoot(empty, cfg); err != nil {
 			return nil, err
 		}
-	}
-	filter, err := r.filters.get(req.Spec.Linux.Seccomp) // it is of no use before the first exec, but says now what cannot be had
-	if err != nil {
-		return nil, err
 	}
 	group, err := r.cfg.Cgroups.Make(req.CgroupName())
 	if err != nil {
@@ -114,24 +122,12 @@ func (r *Runtime) createIn(ctx context.Context, req *Request, empty string) (*Co
 	return c, nil
 }
 
-// convert checks the spec against the guest, and makes libcontainer's form of it.
-func (r *Runtime) convert(req *Request) (*configs.Config, *libcontainer.Process, error) {
+// check checks the spec against the guest, and looks up its user.
+func (r *Runtime) check(req *Request) error {
 	if err := ResolveUser(req.Spec); err != nil {
-		return nil, nil, err
+		return err
 	}
-	if err := speccheck.Kernel(req.Spec, r.cfg.Cgroups.Path()); err != nil {
-		return nil, nil, err
-	}
-	cfg, err := r.newConfig(req.ID, req.Spec)
-	if err != nil {
-		return nil, nil, err
-	}
-	lp, err := newProcess(req.Spec.Process)
-	if err != nil {
-		return nil, nil, err
-	}
-	lp.Args = req.firstArgs()
-	return cfg, lp, nil
+	return speccheck.Kernel(req.Spec, r.cfg.Cgroups.Path())
 }
 
 // CgroupName is the spec's path, beneath the agent's root also where it is absolute, or the id.
@@ -165,7 +161,7 @@ func ResolveUser(spec *specs.Spec) error {
 func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *configs.Config, lp *libcontainer.Process) error {
 	c.memory = cfg.MemoryPolicy
 	refusal := watchProgram(cfg, req)
-	files, err := newInitFiles(lp, cfg, req)
+	files, err := newInitFiles(lp, cfg, req, c.seccomp.suits)
 	if err != nil {
 		return err
 	}
@@ -186,6 +182,11 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *c
 			return *refusal
 		}
 		return fmt.Errorf("libcontainer: %w", err)
+	}
+	if c.seccomp.suits {
+		if err := initfilter.Install(files.reportRead, c.seccomp.Filter); err != nil {
+			return failure.Field("linux.seccomp", "%v", err)
+		}
 	}
 	c.report, c.status = files.take()
 	c.stopOOM = c.group.WatchOOM(req.OOM)

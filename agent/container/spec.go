@@ -17,12 +17,29 @@ import (
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
+// document is a spec of which the seccomp profile is not decoded yet.
+type document struct {
+	specs.Spec
+	Linux *struct {
+		specs.Linux
+		Seccomp json.RawMessage `json:"seccomp"`
+	} `json:"linux"`
+}
+
 // ParseSpec decodes a config.json strictly: a field that the runtime-spec does not name is refused by its name, and so is what could not be done. A container whose first process is only a pause needs no
-// root, whose place is then nil, and no process.
-func ParseSpec(b []byte, first pb.BuiltIn) (*specs.Spec, error) {
-	spec := new(specs.Spec)
-	if err := decodeStrictly(b, "spec", spec); err != nil {
+// root, whose place is then nil, and no process. Its seccomp profile is one of those kept.
+func ParseSpec(b []byte, first pb.BuiltIn, kept *Profiles) (*specs.Spec, error) {
+	var doc document
+	if err := decodeStrictly(b, "spec", &doc); err != nil {
 		return nil, err
+	}
+	spec := &doc.Spec
+	if doc.Linux != nil {
+		spec.Linux = &doc.Linux.Linux
+		var err error
+		if spec.Linux.Seccomp, err = kept.decode(doc.Linux.Seccomp); err != nil {
+			return nil, err
+		}
 	}
 	if err := checkBuiltIn(spec, first); err != nil {
 		return nil, err

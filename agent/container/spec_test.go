@@ -19,7 +19,7 @@ import (
 const minimal = `{"ociVersion":"1.2.0","root":{"path":"/r"},"process":{"user":{"uid":0,"gid":0},"args":["sh"],"cwd":"/"},"linux":{"namespaces":[{"type":"mount"}]}}`
 
 func TestParseSpec(t *testing.T) {
-	if _, err := ParseSpec([]byte(minimal), pb.BuiltIn_BUILT_IN_NONE); err != nil {
+	if _, err := ParseSpec([]byte(minimal), pb.BuiltIn_BUILT_IN_NONE, new(Profiles)); err != nil {
 		t.Fatalf("ParseSpec(minimal) = %v", err)
 	}
 	replace := func(from, to string) string {
@@ -50,7 +50,7 @@ func TestParseSpec(t *testing.T) {
 		{"windows", replace(`"linux"`, `"windows":{"layerFolders":null},"linux"`), "windows"},
 		{"command line", replace(`"cwd"`, `"commandLine":"x","cwd"`), "process.commandLine"},
 	} {
-		_, err := ParseSpec([]byte(tt.spec), pb.BuiltIn_BUILT_IN_NONE)
+		_, err := ParseSpec([]byte(tt.spec), pb.BuiltIn_BUILT_IN_NONE, new(Profiles))
 		if !errors.Is(err, errdefs.ErrInvalidArgument) || failure.Status(err).Field != tt.field {
 			t.Errorf("%s: ParseSpec() = %v (field %q); want invalid argument, field %q", tt.name, err, failure.Status(err).Field, tt.field)
 		}
@@ -64,21 +64,21 @@ func FuzzParseSpec(f *testing.F) {
 	f.Add([]byte(minimal))
 	f.Add([]byte(`{"process":null,"linux":{"namespaces":null}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		spec, err := ParseSpec(b, pb.BuiltIn_BUILT_IN_NONE)
+		spec, err := ParseSpec(b, pb.BuiltIn_BUILT_IN_NONE, new(Profiles))
 		if err != nil {
 			if !errors.Is(err, errdefs.ErrInvalidArgument) {
 				t.Errorf("ParseSpec() = %v; want invalid argument", err)
 			}
 			return
 		}
-		if _, err := newProcess(spec.Process); err != nil && !errors.Is(err, errdefs.ErrInvalidArgument) {
+		if _, err := newProcess(&Request{Spec: spec}); err != nil && !errors.Is(err, errdefs.ErrInvalidArgument) {
 			t.Errorf("newProcess() = %v; want invalid argument", err)
 		}
 		again, err := json.Marshal(spec)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ParseSpec(again, pb.BuiltIn_BUILT_IN_NONE); err != nil {
+		if _, err := ParseSpec(again, pb.BuiltIn_BUILT_IN_NONE, new(Profiles)); err != nil {
 			t.Errorf("ParseSpec of its own JSON = %v", err)
 		}
 	})

@@ -18,21 +18,17 @@ func encode(r *Request, namespaces uint32) (*message, error) {
 	if err := check(r); err != nil {
 		return nil, err
 	}
-	filter, err := decodeFilter(r.Seccomp)
-	if err != nil {
-		return nil, err
-	}
 	m := &message{words: make([]uint64, messageWords)}
 	m.reserve(headerSize)
 	h := C.struct_request{
 		magic: C.REQUEST_MAGIC, namespaces: C.uint32_t(namespaces), files: C.uint32_t(fileBits(r)), flags: C.uint32_t(flagBits(r)),
 		oom_score_adj: C.int32_t(r.OOMScoreAdj), uid: C.uint32_t(r.UID), gid: C.uint32_t(r.GID), umask: 0o22,
-		columns: C.uint16_t(r.Size.Columns), rows: C.uint16_t(r.Size.Rows), ioprio: C.uint32_t(r.IOPriority), seccomp_flags: C.uint32_t(filter.flags),
+		columns: C.uint16_t(r.Size.Columns), rows: C.uint16_t(r.Size.Rows), ioprio: C.uint32_t(r.IOPriority), seccomp_flags: C.uint32_t(r.Seccomp.Flags),
 	}
 	encodeOptional(&h, r)
 	h.limits = m.addBytes(asBytes(encodeLimits(r.Rlimits)), len(r.Rlimits))
 	h.groups = m.addBytes(asBytes(r.Groups), len(r.Groups))
-	h.seccomp = m.addBytes(filter.program, len(filter.program)/unix.SizeofSockFilter)
+	h.seccomp = m.addBytes(r.Seccomp.Program, len(r.Seccomp.Program)/unix.SizeofSockFilter)
 	affinity := setBytes(r.Affinity)
 	h.affinity = m.addBytes(affinity, len(affinity))
 	if r.MemoryPolicy != nil {
@@ -152,6 +148,8 @@ func check(r *Request) error {
 		return fmt.Errorf("%w: stdio beside a terminal", ErrInvalid)
 	case r.OOMScoreAdj < -1000 || r.OOMScoreAdj > 1000:
 		return fmt.Errorf("%w: oom score adjustment %d", ErrInvalid, r.OOMScoreAdj)
+	case len(r.Seccomp.Program)%unix.SizeofSockFilter != 0:
+		return fmt.Errorf("%w: seccomp filter of %d bytes", ErrInvalid, len(r.Seccomp.Program))
 	case r.Umask != nil && *r.Umask > 0o777:
 		return fmt.Errorf("%w: umask %#o", ErrInvalid, *r.Umask)
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bellhop-vm/bellhop/agent/seccomp"
 )
 
 func TestFailedSteps(t *testing.T) {
@@ -84,7 +86,7 @@ func TestInvalid(t *testing.T) {
 		"oom score":        {Args: []string{"true"}, OOMScoreAdj: 1001},
 		"umask":            {Args: []string{"true"}, Umask: ptr(uint32(0o1000))},
 		"terminal + stdio": {Args: []string{"true"}, Terminal: true, Stdio: [3]*os.File{os.Stdin}},
-		"seccomp":          {Args: []string{"true"}, Seccomp: []byte("garbage")},
+		"seccomp":          {Args: []string{"true"}, Seccomp: seccomp.Filter{Program: []byte("garbage")}},
 	} {
 		if _, err := n.Spawn(t.Context(), &r); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: Spawn() = %v; want ErrInvalid", name, err)

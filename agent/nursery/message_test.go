@@ -3,7 +3,6 @@
 package nursery
 
 import (
-	"bytes"
 	"embed"
 	"encoding/hex"
 	"errors"
@@ -15,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bellhop-vm/bellhop/agent/seccomp"
 )
 
 //go:embed testdata
@@ -30,7 +31,7 @@ func full() *Request {
 		Size: Size{Columns: 80, Rows: 24}, Args: []string{"prog", "", "a b"}, Env: []string{"PATH=/bin:/usr/bin/", "X="}, Cwd: "/work dir",
 		UID: 1, GID: 2, Groups: []uint32{3, 4, 5}, Umask: ptr(uint32(0o027)),
 		Capabilities: &Capabilities{Bounding: 1, Effective: 2, Inheritable: 3, Permitted: 4, Ambient: 5}, NoNewPrivs: true,
-		Seccomp: filter{flags: 2, program: []byte{6, 0, 0, 0, 0, 0, 0xff, 0x7f}}.encode(),
+		Seccomp: seccomp.Filter{Flags: 2, Program: []byte{6, 0, 0, 0, 0, 0, 0xff, 0x7f}},
 		Rlimits: []Rlimit{{unix.RLIMIT_NOFILE, 10, 20}, {unix.RLIMIT_CORE, 0, unix.RLIM_INFINITY}}, OOMScoreAdj: -500,
 		Scheduler: &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: 1, Priority: 7}, IOPriority: 2<<13 | 4, Affinity: cpus, Personality: ptr(uint32(8)),
 		MemoryPolicy: &MemoryPolicy{Mode: 2, Nodes: cpus}, AppArmor: "profile", SELinux: "label", Keyring: "_ses.x",
@@ -136,20 +137,6 @@ func FuzzParseReply(f *testing.F) {
 			if e.Error() == "" || e.Step == "" || e.Errno == 0 {
 				t.Errorf("reply %+v makes the error %+v", r, e)
 			}
-		}
-	})
-}
-
-func FuzzDecodeFilter(f *testing.F) {
-	f.Add(full().Seccomp)
-	f.Add([]byte("BHF1\x00\x00\x00\x00"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		got, err := decodeFilter(b)
-		if err != nil || len(b) == 0 {
-			return
-		}
-		if again := got.encode(); !bytes.Equal(again, b) {
-			t.Errorf("encode(decode(%x)) = %x; want the same", b, again)
 		}
 	})
 }

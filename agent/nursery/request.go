@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bellhop-vm/bellhop/agent/seccomp"
 )
 
 // A Request says what to start. The zero value of a field means that nothing is asked for, unless it says otherwise. Files are borrowed until Spawn returns.
@@ -29,7 +31,7 @@ type Request struct {
 
 	Capabilities *Capabilities // nil: as setuid(2) and execve(2) leave them for the agent's
 	NoNewPrivs   bool
-	Seccomp      []byte // made by Seccomp; nil: no filter
+	Seccomp      seccomp.Filter
 
 	Rlimits     []Rlimit // others are Config.Rlimits
 	OOMScoreAdj int      // -1000 to 1000; never inherited from the agent

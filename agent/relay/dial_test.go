@@ -82,7 +82,7 @@ func TestMeanwhileFails(t *testing.T) {
 	stdio[1].Port = 2
 	var accepted *hostConn
 	want := errors.New("no such user")
-	_, err := Connect(t.Context(), &Config{Dial: dial, Budget: NewBudget(64 << 20)}, Options{Stdio: stdio, ConnectTimeout: time.Hour, Meanwhile: func() error {
+	_, err := Connect(t.Context(), &Config{Dial: dial, Budget: NewBudget(64 << 20)}, Options{Stdio: stdio, ConnectTimeout: time.Hour, Meanwhile: func(*Set) error {
 		accepted = h.next()
 		<-silent
 		return want

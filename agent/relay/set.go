@@ -37,7 +37,9 @@ type Options struct {
 	Terminal       bool
 	Owner          []byte        // instance of the client that asked
 	ConnectTimeout time.Duration // 0: protocol.ConnectTimeout
-	Meanwhile      func() error  // if not nil, called while the connections are made; its error ends that
+
+	// Meanwhile, if not nil, is called while the connections are made; its error ends that. Of the Set it may use ChildFiles, which does not have those of direct streams yet.
+	Meanwhile func(*Set) error
 }
 
 // streamCount is how many streams a process has.
@@ -97,7 +99,7 @@ func (s *Set) connect(ctx context.Context, opt Options) error {
 		if err := s.makePipes(opt); err != nil || opt.Meanwhile == nil {
 			return err
 		}
-		return opt.Meanwhile()
+		return opt.Meanwhile(s)
 	})
 	if err != nil {
 		return err

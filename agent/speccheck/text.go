@@ -14,50 +14,50 @@ import (
 
 // checkText refuses a NUL byte anywhere: the kernel would take the text to end there.
 func checkText(s *specs.Spec) error {
-	if field := withNUL(reflect.ValueOf(s), ""); field != "" {
-		return failure.Field(field, "contains a NUL byte")
+	if field, found := withNUL(reflect.ValueOf(s)); found {
+		return failure.Field(strings.TrimPrefix(field, "."), "contains a NUL byte")
 	}
 	return nil
 }
 
-// withNUL gives the path of the first text with a NUL byte in it.
-func withNUL(v reflect.Value, at string) string {
+// withNUL looks for a text with a NUL byte in it, and gives the path to the first, which is put together on the way back.
+func withNUL(v reflect.Value) (path string, found bool) {
 	switch v.Kind() {
 	case reflect.String:
-		if strings.IndexByte(v.String(), 0) >= 0 {
-			return at
-		}
+		return "", strings.IndexByte(v.String(), 0) >= 0
 	case reflect.Pointer, reflect.Interface:
 		if !v.IsNil() {
-			return withNUL(v.Elem(), at)
+			return withNUL(v.Elem())
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
-			if field := withNUL(v.Index(i), at+"["+strconv.Itoa(i)+"]"); field != "" {
-				return field
+			if path, found := withNUL(v.Index(i)); found {
+				return "[" + strconv.Itoa(i) + "]" + path, true
 			}
 		}
 	case reflect.Map:
 		for _, key := range v.MapKeys() {
-			if withNUL(key, at)+withNUL(v.MapIndex(key), at) != "" {
-				return at
+			_, inKey := withNUL(key)
+			_, inValue := withNUL(v.MapIndex(key))
+			if inKey || inValue {
+				return "", true
 			}
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			if field := withNUL(v.Field(i), join(at, v.Type().Field(i))); field != "" {
-				return field
+			if path, found := withNUL(v.Field(i)); found {
+				return nameOf(v.Type().Field(i)) + path, true
 			}
 		}
 	}
-	return ""
+	return "", false
 }
 
-// join appends a field's name in JSON to a path.
-func join(at string, f reflect.StructField) string {
+// nameOf gives a field's part of a path. An embedded struct has none of its own.
+func nameOf(f reflect.StructField) string {
 	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-	if at == "" || name == "" { // an embedded struct has no name of its own
-		return at + name
+	if name == "" {
+		return ""
 	}
-	return at + "." + name
+	return "." + name
 }

@@ -1,6 +1,6 @@
 //go:build linux && cgo && seccomp
 
-package nursery
+package seccomp
 
 import (
 	"encoding/binary"
@@ -12,16 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Offsets in struct seccomp_data, seccomp(2).
-const (
-	offNumber = 0
-	offArch   = 4
-)
-
 // x32Bit marks the system calls of the x32 ABI, which shares x86-64's audit architecture.
 const x32Bit = 0x40000000
-
-const returnENOSYS = 0x00050000 | uint32(unix.ENOSYS) // SECCOMP_RET_ERRNO
 
 // auditArchs are the AUDIT_ARCH_* of the architectures that a guest's processes can have, linux/audit.h.
 var auditArchs = map[libseccomp.ScmpArch]uint32{

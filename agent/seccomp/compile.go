@@ -1,6 +1,6 @@
 //go:build linux && cgo && seccomp
 
-package nursery
+package seccomp
 
 import (
 	"fmt"
@@ -14,49 +14,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Seccomp compiles a filter for Request.Seccomp, with the meaning that libcontainer gives it: system calls newer than the newest one that the filter names fail with ENOSYS, unless it
-// allows by default. A nil spec has no filter. What cannot be had (notify actions) is refused. A rule for a system call that libseccomp does not know is left out, or refused where the call
+// Compile makes the filter of a profile, with the meaning that libcontainer gives it: system calls newer than the newest one that the filter names fail with ENOSYS, unless it
+// allows by default. A nil profile has none. What cannot be had (notify actions) is refused. A rule for a system call that libseccomp does not know is left out, or refused where the call
 // would pass without it.
-func Seccomp(spec *specs.LinuxSeccomp) ([]byte, error) {
-	config, err := specconv.SetupSeccomp(spec)
+func Compile(profile *specs.LinuxSeccomp) (Filter, error) {
+	config, err := specconv.SetupSeccomp(profile)
 	if err != nil {
-		return nil, fmt.Errorf("cannot make seccomp filter: %w", err)
+		return Filter{}, fmt.Errorf("cannot make seccomp filter: %w", err)
 	}
 	if config == nil {
-		return nil, nil
+		return Filter{}, nil
 	}
 	f, err := compile(config)
 	if err != nil {
-		return nil, fmt.Errorf("cannot make seccomp filter: %w", err)
+		return Filter{}, fmt.Errorf("cannot make seccomp filter: %w", err)
 	}
-	if n := len(f.program) / unix.SizeofSockFilter; n > unix.BPF_MAXINSNS {
-		return nil, fmt.Errorf("cannot make seccomp filter: %d instructions, and the kernel takes %d", n, unix.BPF_MAXINSNS)
+	if n := len(f.Program) / unix.SizeofSockFilter; n > unix.BPF_MAXINSNS {
+		return Filter{}, fmt.Errorf("cannot make seccomp filter: %d instructions, and the kernel takes %d", n, unix.BPF_MAXINSNS)
 	}
-	return f.encode(), nil
+	return f, nil
 }
 
-func compile(config *configs.Seccomp) (filter, error) {
+func compile(config *configs.Seccomp) (Filter, error) {
 	if err := refuseNotify(config); err != nil {
-		return filter{}, err
+		return Filter{}, err
 	}
 	flags, err := filterFlags(config)
 	if err != nil {
-		return filter{}, err
+		return Filter{}, err
 	}
 	compiled, err := build(config)
 	if err != nil {
-		return filter{}, err
+		return Filter{}, err
 	}
 	defer compiled.Release()
 	program, err := export(compiled)
 	if err != nil {
-		return filter{}, err
+		return Filter{}, err
 	}
 	prologue, err := unknownCalls(config)
 	if err != nil {
-		return filter{}, err
+		return Filter{}, err
 	}
-	return filter{flags: flags, program: append(prologue, program...)}, nil
+	return Filter{Flags: flags, Program: append(prologue, program...)}, nil
 }
 
 func refuseNotify(config *configs.Seccomp) error {
