@@ -83,6 +83,8 @@ func TestProcesses(t *testing.T) {
 			{"NewClient", testNewClient},
 			{"Privileges", testPrivileges},
 			{"ManyAtOnce", testManyAtOnce},
+			{"SlowHooks", testSlowHooks},
+			{"WaitingHooks", testWaitingHooks},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
 				t.Parallel()

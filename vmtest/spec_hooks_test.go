@@ -188,3 +188,34 @@ func testHookTimeouts(t *testing.T, g *guest) {
 	}
 	g.root(t, "killall sleep")
 }
+
+// testSlowHooks has a container take longer until its createContainer hooks run than these, and all that follows, may.
+func testSlowHooks(t *testing.T, g *guest) {
+	spec := containerSpec("true")
+	spec.Hooks = &specs.Hooks{CreateRuntime: guestHook("sleep 23"), CreateContainer: guestHook("true")}
+	spec.Hooks.CreateContainer[0].Timeout = new(1)
+	if status, out := g.run(t, hostclient.ProcessConfig{Spec: spec}); !status.Success() {
+		t.Errorf("the container ended with %v, output %q; want success", status, out)
+	}
+}
+
+// testWaitingHooks has more containers at once than are made at a time, whose hooks wait for one more.
+func testWaitingHooks(t *testing.T, g *guest) {
+	const waiting, made = 20, vmtest.Rootfs + "/tmp/made"
+	spec := containerSpec("true")
+	spec.Hooks = &specs.Hooks{CreateContainer: guestHook("until test -e " + made + "; do sleep 0.2; done")}
+	launched := make(chan error, waiting)
+	for range waiting {
+		p := g.process(t, hostclient.ProcessConfig{Spec: spec})
+		go func() { launched <- p.Launch(deadline(t)) }()
+	}
+	const hooks = "until test -e " + made
+	eventually(t, "all hooks to wait", func() bool { return len(g.processes(t, hooks)) == waiting })
+	g.run(t, hostclient.ProcessConfig{Spec: containerSpec("true")})
+	g.root(t, "touch "+made)
+	for range waiting {
+		if err := <-launched; err != nil {
+			t.Errorf("Launch() = %v; want no error", err)
+		}
+	}
+}

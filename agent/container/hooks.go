@@ -60,6 +60,37 @@ func containerHooksBound(list []specs.Hook) time.Duration {
 	return sum
 }
 
+// createBound is what making a container may take after its createContainer hooks.
+const createBound = 20 * time.Second
+
+// followHooks prepares for the hooks that run while the container is made. They may last, and wait for another container: so done, which gives the turn back, is called before the first. Those that
+// libcontainer's init runs are bounded from when they are next; stop, to be called when the container is made, ends that.
+func (c *Container) followHooks(cfg *configs.Config, done func()) (stop func()) {
+	h := c.spec.Hooks
+	if h == nil {
+		return func() {}
+	}
+	unbound := func() bool { return true }
+	//lint:ignore SA1019 deprecated, and supported
+	if len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 {
+		cfg.Hooks[configs.Prestart] = append(configs.HookList{calling(done)}, cfg.Hooks[configs.Prestart]...)
+	}
+	if len(h.CreateContainer) > 0 {
+		cfg.Hooks[configs.CreateRuntime] = append(cfg.Hooks[configs.CreateRuntime], calling(func() {
+			unbound = c.killAfter(createBound + containerHooksBound(h.CreateContainer))
+		}))
+	}
+	return func() { unbound() }
+}
+
+// calling makes a hook of a function.
+func calling(f func()) configs.Hook {
+	return configs.NewFunctionHook(func(*specs.State) error {
+		f()
+		return nil
+	})
+}
+
 // poststart runs the hooks that belong between the program's start and the answer to it. One that fails stops the container (runtime-spec, Lifecycle 9).
 func (c *Container) poststart(ctx context.Context) error {
 	if c.spec.Hooks == nil || len(c.spec.Hooks.Poststart) == 0 {

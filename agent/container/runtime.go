@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
 
 	_ "github.com/opencontainers/cgroups/devices" // device rules fail without it
 	"github.com/opencontainers/runc/libcontainer"
@@ -166,18 +165,19 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *c
 		return err
 	}
 	defer files.close()
-	done, err := r.turns.take(ctx, req.Spec.Hooks)
+	done, err := r.turns.take(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
+	defer c.followHooks(cfg, done)()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if c.lc, err = libcontainer.Create(r.cfg.StateDir, req.ID, cfg); err != nil {
 		return fmt.Errorf("libcontainer: %w", err)
 	}
-	if err := c.startInit(lp); err != nil {
+	if err := c.lc.Start(lp); err != nil {
 		if *refusal != nil {
 			return *refusal
 		}
@@ -199,17 +199,6 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *c
 		}
 	}
 	return ctx.Err()
-}
-
-// createBound is what making a container may take beside its hooks.
-const createBound = 20 * time.Second
-
-// startInit makes the container, with its first process waiting in it.
-func (c *Container) startInit(lp *libcontainer.Process) error {
-	if h := c.spec.Hooks; h != nil && len(h.CreateContainer) > 0 {
-		defer c.killAfter(createBound + containerHooksBound(h.CreateContainer))()
-	}
-	return c.lc.Start(lp)
 }
 
 // watch opens the pidfd of the first process and waits for its end. The process is this one's child, so its pid is its own until it is reaped.
