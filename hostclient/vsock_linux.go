@@ -2,8 +2,10 @@ package hostclient
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"syscall"
 
 	"github.com/mdlayher/vsock"
 )
@@ -38,6 +40,9 @@ type vsockListener struct {
 func (l *vsockListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
+		if errors.Is(err, syscall.EBADF) { // closed between two of them
+			err = net.ErrClosed
+		}
 		if err != nil {
 			return nil, err
 		}

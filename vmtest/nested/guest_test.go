@@ -48,6 +48,7 @@ func TestInGuest(t *testing.T) {
 	}
 
 	t.Run("Stdio", func(t *testing.T) { testStdio(ctx, t, client) })
+	t.Run("Strangers", func(t *testing.T) { testStrangers(ctx, t) })
 	t.Run("Exec", func(t *testing.T) { testExec(ctx, t, client) })
 	t.Run("LostConnections", func(t *testing.T) { testLostConnections(ctx, t, client, transport) })
 	t.Run("Machine", func(t *testing.T) { testMachine(ctx, t, vm) })

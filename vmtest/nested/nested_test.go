@@ -31,7 +31,7 @@ func TestNested(t *testing.T) {
 	if !*nested {
 		t.Skip("set -nested (make nested) to boot a machine in a machine")
 	}
-	vm := vmtest.Start(t, vmtest.Busybox(), vmtest.Memory(2<<30), vmtest.Modules("vhost_vsock", "kvm_amd"), vmtest.Files(qemuFiles(t)...),
+	vm := vmtest.Start(t, vmtest.Busybox(), vmtest.Memory(2<<30), vmtest.Modules("vhost_vsock", "vsock_loopback", "kvm_amd"), vmtest.Files(qemuFiles(t)...),
 		vmtest.Machine(func(c *vmm.Config) { c.Accel = vmm.AccelTCG }))
 	spec := vm.Guest.Spec()
 	spec.Files = []initramfs.File{{Path: busybox, Source: "/bin/busybox", Mode: 0o755}}
