@@ -7,9 +7,10 @@ AGENT_TAGS := netgo osusergo runc_nocriu seccomp
 SOAK    ?= 1h
 TOOL    := $(GO) tool -modfile=tools/go.mod
 # Inlining costs half a megabyte, most of it in code that runs once: it is kept for the runtime, for what moves bytes,
-# and for JSON, in which each container is described three times before it runs.
+# for JSON, in which each container is described three times before it runs, and for strings and numbers, in which everything else is done.
 INLINED := runtime internal/runtime/... internal/poll syscall $(addprefix github.com/bellhop-vm/bellhop/,agent/relay agent/rawio \
-           agent/control protocol protocol/stdio protocol/framefilter) encoding/json reflect internal/abi
+           agent/control protocol protocol/stdio protocol/framefilter) encoding/json reflect internal/abi \
+           strings bytes internal/bytealg strconv internal/strconv unicode/utf8
 AGENT_GCFLAGS := -gcflags=all=-l $(patsubst %,-gcflags=%=,$(INLINED))
 # Packages with cgo parts, which need the agent's tags to be checked and tested.
 TAGS    := -tags "$(AGENT_TAGS)"
