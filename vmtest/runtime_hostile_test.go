@@ -3,6 +3,8 @@ package vmtest_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +33,8 @@ var hostileScripts = map[string]string{
 	"hanger": `[ $7 = create ] || exit 1; echo >/run/hanger.ran; sleep 1000 & sleep 1000`,
 	// Leaves a process, but no terminal.
 	"unsociable": `[ $7 = create ] || exit 1; for a; do case $p in --pid-file) f=$a;; esac; p=$a; done; (sleep 1000 & echo $! >$f); exit 0`,
+	// Pauses its container, and then hangs, with a child that outlives it.
+	"lazy": `/usr/bin/crun "$@" || exit; [ $7 = pause ] || exit 0; touch /run/lazy.$8; sleep 1000 & sleep 1000`,
 	// Makes a container that is none, which it cannot start, signal or delete.
 	"helpless": `[ $7 = create ] || { echo "cannot $7" >&2; exit 1; }; for a; do case $p in --pid-file) f=$a;; esac; p=$a; done; mkdir $2; (sleep 1000 & echo $! >$f); exit 0`,
 }
@@ -118,10 +122,48 @@ func testHostileRuntimes(t *testing.T, g *guest) {
 			t.Errorf("Launch() = %v; want the runtime's error", err)
 		}
 	})
+	t.Run("PauseGivenUp", func(t *testing.T) { testRuntimePauseGivenUp(t, g, with("lazy")) })
 	p := g.process(t, with("mute"))
 	if err := p.Create(deadline(t)); errors.Is(err, errdefs.ErrAlreadyExists) {
 		t.Errorf("Create() with the id of one that failed = %v; want its own failure", err)
 	}
+}
+
+// testRuntimePauseGivenUp has a runtime hang in the middle of a pause. Its caller can give it up, after which the container goes on; and it ends with a container that is deleted.
+func testRuntimePauseGivenUp(t *testing.T, g *guest, cfg hostclient.ProcessConfig) {
+	pausing := func(ctx context.Context, p *hostclient.Process) <-chan error {
+		paused := make(chan error, 1)
+		go func() { paused <- g.Client.Container(p.ID()).Pause(ctx) }()
+		g.root(t, fmt.Sprintf("until test -e /run/lazy.%[1]s; do sleep 0.05; done; rm /run/lazy.%[1]s", p.ID()))
+		return paused
+	}
+	hangs := func() bool { return len(g.processes(t, "hostile/lazy.* pause")) > 0 }
+	cfg.Spec = containerSpec("while read line; do echo $line; done")
+	in, feed := io.Pipe()
+	out := new(output)
+	cfg.Stdin, cfg.Stdout = in, out
+	p := g.start(t, cfg)
+	ctx, cancel := context.WithCancel(deadline(t))
+	paused := pausing(ctx, p)
+	if !hangs() {
+		t.Error("the runtime has ended; want it to hang")
+	}
+	cancel()
+	if err := <-paused; !errors.Is(err, context.Canceled) {
+		t.Errorf("Pause() = %v; want context.Canceled", err)
+	}
+	fmt.Fprintln(feed, "goes on")
+	out.await(t, "goes on\n")
+	eventually(t, "the runtime and its child to be killed", func() bool { return !hangs() })
+
+	paused = pausing(deadline(t), p)
+	if _, err := p.ForceDelete(deadline(t)); err != nil {
+		t.Errorf("ForceDelete() = %v; want no error", err)
+	}
+	if err := <-paused; !errors.Is(err, context.Canceled) {
+		t.Errorf("Pause() of a container that is deleted = %v; want context.Canceled", err)
+	}
+	feed.Close()
 }
 
 // testRuntimesLeaveNothing looks for what containers of external runtimes could have left: bundles, cgroups, keepers, runtimes and what those had started.

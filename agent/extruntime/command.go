@@ -36,7 +36,7 @@ func (p *program) argv(dir string, args ...string) []string {
 	return append([]string{p.path, "--root", filepath.Join(p.bundle, "state"), "--log", filepath.Join(dir, "log"), "--log-format", "json"}, args...)
 }
 
-// run runs a command that leaves no process. Its error has the step "runtime NAME".
+// run runs a command that leaves no process; of one that fails none is left. Its error has the step "runtime NAME".
 func (p *program) run(ctx context.Context, args ...string) error {
 	dir, err := os.MkdirTemp(p.bundle, "")
 	if err != nil {
@@ -61,8 +61,12 @@ func (p *program) runWith(ctx context.Context, argv []string, out *os.File) erro
 	if err != nil {
 		return err
 	}
-	defer k.close()
-	return k.await(ctx)
+	if err := k.await(ctx); err != nil {
+		k.clear(p.runtimes.cfg.Logger)
+		return err
+	}
+	k.close()
+	return nil
 }
 
 // leaving is a command that leaves a process: create, or exec.

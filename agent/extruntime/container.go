@@ -208,24 +208,24 @@ func (c *Container) Signal(sig syscall.Signal) error {
 	return err
 }
 
-// Pause has the runtime pause the container. Once begun it is not interrupted; after an error the container is resumed, as far as the runtime can.
+// Pause has the runtime pause the container. The context kills the runtime; after an error the container is resumed, as far as the runtime can, and its cgroup thawed.
 func (c *Container) Pause(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	err := c.freezing("pause")
+	err := c.freezing(ctx, "pause")
 	if err != nil {
-		_ = c.freezing("resume") // it fails if nothing was paused
+		_ = c.Resume(ctx) // it fails if nothing was paused
+		err = errors.Join(err, c.group.Resume())
 	}
 	return err
 }
 
-// Resume has the runtime resume the container.
-func (c *Container) Resume(context.Context) error { return c.freezing("resume") }
+// Resume has the runtime resume the container. Once begun it is not interrupted.
+func (c *Container) Resume(ctx context.Context) error {
+	return c.freezing(context.WithoutCancel(ctx), "resume")
+}
 
 // freezing runs a command that freezes or thaws the container's cgroup, or whatever the runtime has in its place.
-func (c *Container) freezing(command string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), freezeBound)
+func (c *Container) freezing(ctx context.Context, command string) error {
+	ctx, cancel := context.WithTimeout(ctx, freezeBound)
 	defer cancel()
 	return c.group.WithFreezer(func() error { return c.run(ctx, command, c.id) })
 }

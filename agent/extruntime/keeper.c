@@ -175,10 +175,10 @@ static _Noreturn void keeper_main(const char *pid_file, char **command)
 	report_process(KEEPER_STARTED, pid, KEEPER_STEP_FORK);
 	status = await(pid);
 	report(KEEPER_COMMAND_ENDED, pid, status, 0, -1);
-	if (pid_file[0] == '\0')
-		_exit(0);
 	if (status != 0)
 		clear();
+	if (pid_file[0] == '\0')
+		_exit(0);
 	keep(adopt(pid_file));
 	_exit(0);
 }
