@@ -68,15 +68,21 @@ func TestGuestGivenFilter(t *testing.T) {
 	noLeftovers(t)
 }
 
-// TestGuestStrictFilter has a filter that would kill a thread of the Go runtime in libcontainer's init, and all with it, and that leaves alone the one that executes the program.
+// TestGuestStrictFilter has filters that would kill a thread in libcontainer's init, and all with it, and that leave alone the one that executes the program.
 func TestGuestStrictFilter(t *testing.T) {
 	g := newGuest(t)
-	for range 5 {
-		spec := g.spec("true")
-		spec.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"nanosleep"}, Action: specs.ActKillProcess}}}
-		s := g.outputs()
-		if exit, _ := g.run(g.container("c", spec, s), s); exit.Code != 0 || exit.Signal != 0 {
-			t.Errorf("true with a filter against nanosleep = %v; want code 0", exit)
+	for name, rule := range map[string]specs.LinuxSyscall{
+		"nanosleep":          {Names: []string{"nanosleep"}},
+		"some uses of write": {Names: []string{"write"}, Args: []specs.LinuxSeccompArg{{Index: 0, Value: 3, Op: specs.OpEqualTo}}},
+	} {
+		for range 5 {
+			rule.Action = specs.ActKillProcess
+			spec := g.spec("true")
+			spec.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{rule}}
+			s := g.outputs()
+			if exit, _ := g.run(g.container("c", spec, s), s); exit.Code != 0 || exit.Signal != 0 {
+				t.Errorf("true with a filter against %s = %v; want code 0", name, exit)
+			}
 		}
 	}
 	noLeftovers(t)

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -27,12 +28,30 @@ import (
 // replyBound is how long an init has to answer: one that is stopped, by another process of its pid namespace, holds nobody.
 const replyBound = 20 * time.Second
 
-// Suits says whether the Go runtime can go on under the filter: it is on all threads of init, where libcontainer's is only on the one that executes the program. One that refuses the
+// threadFlags are those with which the C library makes a thread, pthread_create(3).
+const threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SYSVSEM | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SETTLS | unix.CLONE_PARENT_SETTID | unix.CLONE_CHILD_CLEARTID
+
+// Suits says whether the Go runtime can go on under the filter: it is on all threads of init, where libcontainer's is only on the one that executes the program. One that may refuse the
 // others what they do must be left to libcontainer.
 func Suits(f seccomp.Filter) bool {
-	return f.Allows(unix.SYS_FUTEX, unix.SYS_NANOSLEEP, unix.SYS_SCHED_YIELD, unix.SYS_EPOLL_PWAIT, unix.SYS_READ, unix.SYS_WRITE, unix.SYS_CLOSE,
-		unix.SYS_MMAP, unix.SYS_MUNMAP, unix.SYS_MPROTECT, unix.SYS_MADVISE, unix.SYS_CLONE, unix.SYS_EXIT, unix.SYS_GETPID, unix.SYS_GETTID, unix.SYS_TGKILL,
-		unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGRETURN, unix.SYS_SIGALTSTACK)
+	const allow = unix.SECCOMP_RET_ALLOW
+	for _, call := range [...]uint32{
+		unix.SYS_FUTEX, unix.SYS_NANOSLEEP, unix.SYS_CLOCK_GETTIME, unix.SYS_RESTART_SYSCALL, unix.SYS_SCHED_YIELD, unix.SYS_EPOLL_PWAIT, unix.SYS_READ, unix.SYS_WRITE, unix.SYS_CLOSE,
+		unix.SYS_MMAP, unix.SYS_MUNMAP, unix.SYS_MPROTECT, unix.SYS_MADVISE, unix.SYS_BRK, unix.SYS_PRCTL, unix.SYS_SET_ROBUST_LIST, unix.SYS_RSEQ, unix.SYS_EXIT,
+		unix.SYS_GETPID, unix.SYS_GETTID, unix.SYS_TGKILL, unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGRETURN, unix.SYS_SIGALTSTACK,
+	} {
+		if !only(f.Answers(call), allow) {
+			return false
+		}
+	}
+	// The C library takes ENOSYS for an old kernel, and uses clone(2).
+	return only(f.Answers(unix.SYS_CLONE3), allow, unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)) && only(f.Answers(unix.SYS_CLONE, threadFlags), allow)
+}
+
+// only says whether there are answers, and none but the good ones.
+func only(answers []uint32, good ...uint32) bool {
+	bad := func(a uint32) bool { return !slices.Contains(good, a) }
+	return len(answers) > 0 && !slices.ContainsFunc(answers, bad)
 }
 
 // Sockets gives what Install and Listen have between them: a pair of stream sockets, both closed on exec, of which init's blocks and the agent's does not. The caller closes both.

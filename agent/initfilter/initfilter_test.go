@@ -137,16 +137,36 @@ func TestInstallErrors(t *testing.T) {
 }
 
 func TestSuits(t *testing.T) {
-	for calls, want := range map[string]bool{"mkdir": true, "mkdir futex": false, "nanosleep": false} {
-		if got := Suits(deny(t, strings.Fields(calls)...)); got != want {
-			t.Errorf("Suits(a filter against %s) = %v; want %v", calls, got, want)
+	onFutexWait := []specs.LinuxSeccompArg{{Index: 1, Value: 128, Op: specs.OpEqualTo}}
+	onThreads := []specs.LinuxSeccompArg{{Index: 0, Value: unix.CLONE_THREAD, ValueTwo: unix.CLONE_THREAD, Op: specs.OpMaskedEqual}}
+	for name, c := range map[string]struct {
+		rule specs.LinuxSyscall
+		want bool
+	}{
+		"a call of the program's":            {specs.LinuxSyscall{Names: []string{"mkdir"}}, true},
+		"one of the runtime's too":           {specs.LinuxSyscall{Names: []string{"mkdir", "futex"}}, false},
+		"one of the runtime's":               {specs.LinuxSyscall{Names: []string{"nanosleep"}}, false},
+		"one with some arguments":            {specs.LinuxSyscall{Names: []string{"futex"}, Args: onFutexWait}, false},
+		"threads":                            {specs.LinuxSyscall{Names: []string{"clone"}, Args: onThreads}, false},
+		"threads by the newer call":          {specs.LinuxSyscall{Names: []string{"clone3"}}, false},
+		"the newer call, as not being there": {specs.LinuxSyscall{Names: []string{"clone3"}, ErrnoRet: new(uint(unix.ENOSYS))}, true},
+	} {
+		c.rule.Action = specs.ActErrno
+		f, err := seccomp.Compile(&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{c.rule}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Suits(f); got != c.want {
+			t.Errorf("Suits(a filter against %s) = %v; want %v", name, got, c.want)
 		}
 	}
-	standard, err := seccomp.Compile(hostclient.DefaultSpec("/", "true").Linux.Seccomp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !Suits(standard) {
-		t.Error("Suits(the default profile) = false; want true: most containers have it")
+	for _, capabilities := range [][]string{nil, {"CAP_SYS_ADMIN"}} {
+		f, err := seccomp.Compile(hostclient.DefaultSeccomp(capabilities))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !Suits(f) {
+			t.Errorf("Suits(the default profile with %q) = false; want true: most containers have it", capabilities)
+		}
 	}
 }

@@ -4,6 +4,7 @@ package seccomp
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,53 +74,81 @@ func TestUnknownCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	vm, err := f.machine()
-	if err != nil {
-		t.Fatal(err)
-	}
-	const eperm = 0x00050000 | uint32(unix.EPERM)
+	const (
+		allow  = unix.SECCOMP_RET_ALLOW
+		eperm  = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
+		enosys = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+	)
 	for _, c := range []struct {
 		name   string
 		arch   uint32
 		number uint32
 		want   uint32
 	}{
-		{"openat2", unix.AUDIT_ARCH_X86_64, unix.SYS_OPENAT2, retAllow},
-		{"read", unix.AUDIT_ARCH_X86_64, unix.SYS_READ, retAllow},
+		{"openat2", unix.AUDIT_ARCH_X86_64, unix.SYS_OPENAT2, allow},
+		{"read", unix.AUDIT_ARCH_X86_64, unix.SYS_READ, allow},
 		{"mount", unix.AUDIT_ARCH_X86_64, unix.SYS_MOUNT, eperm},
-		{"faccessat2", unix.AUDIT_ARCH_X86_64, unix.SYS_FACCESSAT2, returnENOSYS},
-		{"far beyond", unix.AUDIT_ARCH_X86_64, 5000, returnENOSYS},
-		{"x32 read", unix.AUDIT_ARCH_X86_64, x32Bit, retAllow}, // read is 0
-		{"x32 far beyond", unix.AUDIT_ARCH_X86_64, x32Bit | 5000, returnENOSYS},
-		{"i386 read", unix.AUDIT_ARCH_I386, 3, retAllow},
+		{"faccessat2", unix.AUDIT_ARCH_X86_64, unix.SYS_FACCESSAT2, enosys},
+		{"far beyond", unix.AUDIT_ARCH_X86_64, 5000, enosys},
+		{"x32 read", unix.AUDIT_ARCH_X86_64, x32Bit, allow}, // read is 0
+		{"x32 far beyond", unix.AUDIT_ARCH_X86_64, x32Bit | 5000, enosys},
+		{"i386 read", unix.AUDIT_ARCH_I386, 3, allow},
 		{"i386 mount", unix.AUDIT_ARCH_I386, 21, eperm},
-		{"i386 far beyond", unix.AUDIT_ARCH_I386, 5000, returnENOSYS},
+		{"i386 far beyond", unix.AUDIT_ARCH_I386, 5000, enosys},
 	} {
-		if got, err := run(vm, c.arch, c.number); err != nil || got != c.want {
-			t.Errorf("%s: filter returns %#x, %v; want %#x", c.name, got, err, c.want)
+		if got := f.answers(c.arch, c.number); !slices.Equal(got, []uint32{c.want}) {
+			t.Errorf("%s: filter returns %#x; want %#x alone", c.name, got, c.want)
 		}
 	}
 }
 
-func TestAllows(t *testing.T) {
-	f, err := Compile(deny("mkdir"))
+// TestAnswers asks a filter that looks at arguments: both halves of one, under masks, and one of several.
+func TestAnswers(t *testing.T) {
+	const (
+		allow = unix.SECCOMP_RET_ALLOW
+		kill  = unix.SECCOMP_RET_KILL_PROCESS
+	)
+	rule := func(call string, args ...specs.LinuxSeccompArg) specs.LinuxSyscall {
+		return specs.LinuxSyscall{Names: []string{call}, Action: specs.ActKillProcess, Args: args}
+	}
+	f, err := Compile(&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{
+		rule("mkdir"),
+		rule("futex", specs.LinuxSeccompArg{Index: 1, Value: 128, Op: specs.OpEqualTo}),
+		rule("write", specs.LinuxSeccompArg{Index: 0, Value: 3, Op: specs.OpGreaterEqual}, specs.LinuxSeccompArg{Index: 2, Value: 1 << 40, Op: specs.OpGreaterThan}),
+		rule("clone", specs.LinuxSeccompArg{Index: 0, Value: 0x7e020000, ValueTwo: 0, Op: specs.OpMaskedEqual}),
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		calls []uint32
-		want  bool
+		call uint32
+		args []uint64
+		want []uint32
 	}{
-		{nil, true},
-		{[]uint32{unix.SYS_READ, unix.SYS_FUTEX}, true},
-		{[]uint32{unix.SYS_MKDIR}, false},
-		{[]uint32{unix.SYS_READ, unix.SYS_MKDIR, unix.SYS_FUTEX}, false},
+		{unix.SYS_READ, nil, []uint32{allow}},
+		{unix.SYS_MKDIR, nil, []uint32{kill}},
+		{unix.SYS_FUTEX, nil, []uint32{allow, kill}},
+		{unix.SYS_FUTEX, []uint64{7}, []uint32{allow, kill}},
+		{unix.SYS_FUTEX, []uint64{7, 128}, []uint32{kill}},
+		{unix.SYS_FUTEX, []uint64{7, 129}, []uint32{allow}},
+		{unix.SYS_FUTEX, []uint64{7, 128 | 1<<32}, []uint32{allow}},
+		{unix.SYS_WRITE, []uint64{2}, []uint32{allow}},
+		{unix.SYS_WRITE, []uint64{3}, []uint32{allow, kill}},
+		{unix.SYS_WRITE, []uint64{3, 0, 1 << 40}, []uint32{allow}},
+		{unix.SYS_WRITE, []uint64{3, 0, 1<<40 + 1}, []uint32{kill}},
+		{unix.SYS_CLONE, nil, []uint32{allow, kill}},
+		{unix.SYS_CLONE, []uint64{0x3d0f00}, []uint32{kill}},
+		{unix.SYS_CLONE, []uint64{0x20000}, []uint32{allow}},
 	} {
-		if got := f.Allows(c.calls...); got != c.want {
-			t.Errorf("Allows(%v) = %v; want %v", c.calls, got, c.want)
+		if got := f.Answers(c.call, c.args...); !slices.Equal(got, c.want) {
+			t.Errorf("Answers(%d, %#x) = %#x; want %#x", c.call, c.args, got, c.want)
 		}
 	}
-	if (Filter{}).Allows(unix.SYS_READ) {
-		t.Error("no filter allows something; want false, since there is no program to ask")
+	foreign := Filter{Program: encodeProgram([]unix.SockFilter{{Code: unix.BPF_LDX | unix.BPF_MEM}, {Code: unix.BPF_RET | unix.BPF_K, K: allow}})}
+	endless := Filter{Program: encodeProgram([]unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}})}
+	for name, f := range map[string]Filter{"no filter": {}, "one with other instructions": foreign, "one without an end": endless} {
+		if got := f.Answers(unix.SYS_READ); got != nil {
+			t.Errorf("Answers() of %s = %#x; want none", name, got)
+		}
 	}
 }

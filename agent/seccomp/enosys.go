@@ -88,7 +88,7 @@ func guard(arch libseccomp.ScmpArch, audit, last uint32) []unix.SockFilter {
 	)
 	tail := []unix.SockFilter{
 		{Code: ifAbove, Jt: 0, Jf: 1, K: last},
-		{Code: returnNow, K: returnENOSYS},
+		{Code: returnNow, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
 	}
 	var abi []unix.SockFilter
 	switch arch {
@@ -100,9 +100,9 @@ func guard(arch libseccomp.ScmpArch, audit, last uint32) []unix.SockFilter {
 	}
 	rest := append(abi, tail...)
 	return append([]unix.SockFilter{
-		{Code: load, K: offArch},
+		{Code: load, K: 4 * wordArch},
 		{Code: ifEqual, Jt: 0, Jf: uint8(len(rest) + 1), K: audit},
-		{Code: load, K: offNumber},
+		{Code: load, K: 4 * wordNumber},
 	}, rest...)
 }
 
