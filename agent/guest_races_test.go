@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/bellhop-vm/bellhop/protocol"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
@@ -175,4 +178,45 @@ func TestGuestNobodyListens(t *testing.T) {
 		t.Errorf("List() = %v; want nothing left", list)
 	}
 	noLeftovers(t)
+}
+
+// TestGuestKilledWhileMade has the first process killed when it has given up its capabilities, and so is about to get its filter. The making fails for that, or is just over: nobody waits for the dead, and
+// nothing is left.
+func TestGuestKilledWhileMade(t *testing.T) {
+	g := newGuest(t)
+	for range 3 {
+		spec := g.spec("true")
+		deny(spec, "mkdir")
+		create := g.begin(createReq(g.container("c", spec, nil)))
+		killReduced(t, "/sys/fs/cgroup/bellhop-test/c/cgroup.procs")
+		if _, err := create.result(); err == nil {
+			g.must(deleteReq("c", true))
+		} else if strings.Contains(err.Error(), os.ErrDeadlineExceeded.Error()) {
+			t.Errorf("Create() = %v; want an error at once", err)
+		}
+	}
+	noLeftovers(t)
+}
+
+// killReduced kills the first process of a list that has the capabilities of guest.spec only. It looks without a rest: there is little time.
+func killReduced(t *testing.T, list string) {
+	t.Helper()
+	for deadline := time.Now().Add(longTime); time.Now().Before(deadline); {
+		pids, _ := os.ReadFile(list)
+		for _, text := range strings.Fields(string(pids)) {
+			status, _ := os.ReadFile("/proc/" + text + "/status")
+			if !strings.Contains(string(status), "CapPrm:\t0000000000000021\n") { // CAP_CHOWN and CAP_KILL
+				continue
+			}
+			pid, err := strconv.Atoi(text)
+			if err == nil {
+				err = unix.Kill(pid, unix.SIGKILL)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		}
+	}
+	t.Fatal("waited for a process with few capabilities in vain")
 }

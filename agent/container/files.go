@@ -79,10 +79,14 @@ func own(f *os.File, uid uint32, cfg *configs.Config) error {
 	return nil
 }
 
-// take gives the read ends of the pipes to the caller.
+// take gives the agent's ends to the caller when init has its own, of which the agent's copies are closed: so who reads learns of init's end.
 func (f *initFiles) take() (report, status *os.File) {
 	report, status = f.reportRead, f.statusRead
 	f.reportRead, f.statusRead = nil, nil
+	_ = f.reportWrite.Close()
+	if f.statusWrite != nil {
+		_ = f.statusWrite.Close()
+	}
 	return report, status
 }
 

@@ -183,15 +183,15 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *c
 		}
 		return fmt.Errorf("libcontainer: %w", err)
 	}
-	if c.seccomp.suits {
-		if err := initfilter.Install(files.reportRead, c.seccomp.Filter); err != nil {
-			return failure.Field("linux.seccomp", "%v", err)
-		}
-	}
 	c.report, c.status = files.take()
 	c.stopOOM = c.group.WatchOOM(req.OOM)
 	if err := c.watch(lp, r.cfg.Waiter); err != nil {
 		return err
+	}
+	if c.seccomp.suits {
+		if err := initfilter.Install(c.report, c.seccomp.Filter); err != nil {
+			return failure.Step(err, "install the seccomp filter")
+		}
 	}
 	if req.Spec.Process.Terminal {
 		if c.master, err = files.receiveMaster(); err != nil {
