@@ -13,19 +13,24 @@ import (
 	"github.com/bellhop-vm/bellhop/agent/seccomp"
 )
 
-// maxProfiles bounds how many profiles are kept. Most guests have one or two.
-const maxProfiles = 8
+// What is kept: most guests have one or two profiles, of some kilobytes.
+const (
+	maxProfiles = 8
+	maxProfile  = 64 << 10 // bytes of JSON
+)
 
 // Profiles keeps seccomp profiles, decoded and compiled: most containers of a guest have the same, which is the longest part of their spec. The zero value keeps none yet.
 type Profiles struct {
 	mu   sync.Mutex
-	kept map[string]*profile // by their JSON; at most maxProfiles
+	kept map[string]*profile // by their JSON of at most maxProfile; at most maxProfiles
 }
 
 // profile is one of them.
 type profile struct {
-	spec    *specs.LinuxSeccomp // shared by the specs that have it: nobody may change it
-	compile func() (filter, error)
+	spec *specs.LinuxSeccomp // shared by the specs that have it: nobody may change it
+
+	mu       sync.Mutex
+	compiled *filter // nil: not yet. An error is not kept, which may be the machine's, and not the profile's
 }
 
 // filter is what a profile compiles to.
@@ -48,10 +53,13 @@ func (p *Profiles) decode(text json.RawMessage) (*specs.LinuxSeccomp, error) {
 	if err := decodeStrictly(text, "linux.seccomp", spec); err != nil {
 		return nil, err
 	}
+	if len(text) > maxProfile {
+		return spec, nil
+	}
 	if p.kept == nil || len(p.kept) >= maxProfiles {
 		p.kept = make(map[string]*profile)
 	}
-	p.kept[string(text)] = &profile{spec: spec, compile: sync.OnceValues(func() (filter, error) { return compile(spec) })}
+	p.kept[string(text)] = &profile{spec: spec}
 	return spec, nil
 }
 
@@ -60,19 +68,34 @@ func (p *Profiles) filter(spec *specs.LinuxSeccomp) (filter, error) {
 	if spec == nil {
 		return filter{}, nil
 	}
-	return p.compiler(spec)()
+	return p.of(spec).filter()
 }
 
-// compiler also serves profiles that are not kept any more.
-func (p *Profiles) compiler(spec *specs.LinuxSeccomp) func() (filter, error) {
+// of also serves profiles that are not kept.
+func (p *Profiles) of(spec *specs.LinuxSeccomp) *profile {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, known := range p.kept {
 		if known.spec == spec {
-			return known.compile
+			return known
 		}
 	}
-	return func() (filter, error) { return compile(spec) }
+	return &profile{spec: spec}
+}
+
+// filter compiles it the first time.
+func (p *profile) filter() (filter, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.compiled != nil {
+		return *p.compiled, nil
+	}
+	f, err := compile(p.spec)
+	if err != nil {
+		return filter{}, err
+	}
+	p.compiled = &f
+	return f, nil
 }
 
 func compile(spec *specs.LinuxSeccomp) (filter, error) {
