@@ -41,34 +41,28 @@ static int32_t install(const struct initfilter_order *order)
 	return rc == 0 ? 0 : ESRCH; /* the thread rc has a filter of its own */
 }
 
-/*
- * serve is the thread. To install a filter takes CAP_SYS_ADMIN, or no_new_privs, which a container need not have; so this thread keeps its capabilities where libcontainer gives up the
- * user of the whole process: they are a thread's own, and go with it.
- */
+/* serve is the thread. */
 static void *serve(void *unused)
 {
 	struct initfilter_order order;
 	int32_t reply;
 
 	(void)unused;
-	reply = prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) == 0 ? 0 : errno;
 	if (!receive(&order, sizeof order) || order.count > BPF_MAXINSNS || !receive(program, order.count * sizeof program[0]))
 		return NULL; /* nobody is there any more */
-	if (reply == 0)
-		reply = install(&order);
+	reply = install(&order);
 	if (write(listener, &reply, sizeof reply) < 0)
 		return NULL;
 	return NULL;
 }
 
-int initfilter_listen(int socket)
+static int start_thread(void)
 {
 	pthread_attr_t attr;
 	sigset_t all, before;
 	pthread_t thread;
 	int err;
 
-	listener = socket;
 	sigfillset(&all);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK);
@@ -77,5 +71,23 @@ int initfilter_listen(int socket)
 	err = pthread_create(&thread, &attr, serve, NULL);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attr);
+	return err;
+}
+
+/*
+ * To install a filter takes CAP_SYS_ADMIN, or no_new_privs, which a container need not have; so the thread keeps its capabilities where libcontainer gives up the user of the whole process.
+ * They are a thread's own, and go with it; it has the bit for that from its first instruction on, from the thread that starts it.
+ */
+int initfilter_listen(int socket)
+{
+	int bits = prctl(PR_GET_SECUREBITS);
+	int err;
+
+	listener = socket;
+	if (bits < 0 || prctl(PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP) < 0)
+		return errno;
+	err = start_thread();
+	if (prctl(PR_SET_SECUREBITS, bits) < 0 && err == 0)
+		err = errno;
 	return err;
 }
