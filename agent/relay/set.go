@@ -72,7 +72,7 @@ type Set struct {
 }
 
 // Connect dials all named streams side by side. A refused or silent host is dialled again with the same token until the connect timeout is over.
-// The error is a *protocol.StatusError that names the stream, or that of opt.Meanwhile, and then nothing is left. Connect comes before the process exists.
+// The error is a *protocol.StatusError that names the stream, or that of opt.Meanwhile, and then nothing is left.
 func Connect(ctx context.Context, cfg *Config, opt Options) (*Set, error) {
 	if err := checkStdio(opt.Stdio, opt.Terminal); err != nil {
 		return nil, err
