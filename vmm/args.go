@@ -13,7 +13,8 @@ import (
 const (
 	monitorFD = 3
 	vsockFD   = 4
-	diskFD    = 5
+	memoryFD  = 5
+	diskFD    = 6
 )
 
 // baseCmdline is what every guest gets; Config.Cmdline comes behind it, and the
@@ -103,6 +104,9 @@ func (c Config) arguments(f form) []string {
 		args = append(args,
 			"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", monitorFD),
 			"-mon", "chardev=monitor,mode=control")
+		if c.canHang() {
+			args = append(args, "-chardev", fmt.Sprintf("socket,id=memory,fd=%d", memoryFD))
+		}
 	}
 	args = append(args, c.vsockArguments(f)...)
 	return append(args, c.ExtraArgs...)

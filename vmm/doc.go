@@ -9,6 +9,10 @@
 // clean up, because there are none: guest memory is a memfd and every connection to QEMU is
 // a socketpair.
 //
+// A QEMU before 8.1 that emulates more than one CPU lets one hang now and then.
+// The package notices that, has it go on and logs a warning
+// (docs/decisions/0013-machines-that-hang-without-kvm.md).
+//
 // Guests are x86-64. Virtual machines run on Linux hosts; elsewhere the package
 // compiles and Start returns [errors.ErrUnsupported].
 package vmm

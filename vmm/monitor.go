@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -21,6 +22,7 @@ var errMonitorGone = errors.New("QEMU has closed its monitor")
 type monitor struct {
 	conn   net.Conn
 	ready  chan struct{} // closed when commands are taken
+	qemu   [2]int        // version; set before ready is closed
 	ended  chan struct{} // closed by the reader when it returns
 	sendMu sync.Mutex    // held for one write
 
@@ -32,20 +34,26 @@ type monitor struct {
 
 // qmpMessage is anything that QEMU says; which it is shows in what is set.
 type qmpMessage struct {
-	Greeting json.RawMessage `json:"QMP"`
-	Event    string          `json:"event"`
-	Data     struct {
+	Greeting *struct {
+		Version struct {
+			QEMU struct{ Major, Minor int } `json:"qemu"`
+		} `json:"version"`
+	} `json:"QMP"`
+	Event string `json:"event"`
+	Data  struct {
 		Reason Reason `json:"reason"`
 	} `json:"data"`
-	ID    uint64 `json:"id"`
-	Error *struct {
+	ID     uint64          `json:"id"`
+	Return json.RawMessage `json:"return"`
+	Error  *struct {
 		Desc string `json:"desc"`
 	} `json:"error"`
 }
 
 type qmpCommand struct {
-	Execute string `json:"execute"`
-	ID      uint64 `json:"id"`
+	Execute   string         `json:"execute"`
+	Arguments map[string]any `json:"arguments,omitempty"`
+	ID        uint64         `json:"id"`
 }
 
 // newMonitor takes over conn and starts the reader.
@@ -76,24 +84,43 @@ func (m *monitor) shutdownReason() Reason {
 	return m.reason
 }
 
+// olderThan compares the version of QEMU; ready must be closed.
+func (m *monitor) olderThan(version [2]int) bool { return slices.Compare(m.qemu[:], version[:]) < 0 }
+
 // execute runs a command without arguments and waits for its answer.
 func (m *monitor) execute(ctx context.Context, command string) error {
+	_, err := m.ask(ctx, command, nil)
+	return err
+}
+
+// command runs a line of QEMU's monitor for humans, with a CPU as the one that it is about, and returns what it prints.
+func (m *monitor) command(line string, cpu int) (printed string, err error) {
+	answer, err := m.ask(context.Background(), "human-monitor-command", map[string]any{"command-line": line, "cpu-index": cpu})
+	if err != nil {
+		return "", err
+	}
+	err = json.Unmarshal(answer, &printed)
+	return printed, err
+}
+
+// ask runs a command and returns its answer.
+func (m *monitor) ask(ctx context.Context, command string, arguments map[string]any) (json.RawMessage, error) {
 	answer := make(chan qmpMessage, 1)
 	id := m.register(answer)
 	defer m.forget(id)
-	if err := m.send(qmpCommand{Execute: command, ID: id}); err != nil {
-		return errMonitorGone
+	if err := m.send(qmpCommand{Execute: command, Arguments: arguments, ID: id}); err != nil {
+		return nil, errMonitorGone
 	}
 	select {
 	case msg := <-answer:
 		if msg.Error != nil {
-			return fmt.Errorf("QEMU: %s", msg.Error.Desc)
+			return nil, fmt.Errorf("QEMU: %s", msg.Error.Desc)
 		}
-		return nil
+		return msg.Return, nil
 	case <-m.ended:
-		return errMonitorGone
+		return nil, errMonitorGone
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 }
 
@@ -135,6 +162,7 @@ func (m *monitor) read() {
 		}
 		switch {
 		case msg.Greeting != nil:
+			m.qemu = [2]int{msg.Greeting.Version.QEMU.Major, msg.Greeting.Version.QEMU.Minor}
 			// No command but this one is taken before it, no event is sent.
 			negotiation = m.register(negotiated)
 			if m.send(qmpCommand{Execute: "qmp_capabilities", ID: negotiation}) != nil {

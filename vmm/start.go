@@ -86,11 +86,11 @@ func findQEMU(name string) (string, error) {
 // QEMU runs, or its end would not end the connections.
 type inheritance struct {
 	stdout  *os.File
-	sockets []*os.File // in the order of monitorFD, vsockFD
+	sockets [diskFD - monitorFD]*os.File // each at its descriptor's number, less monitorFD; nil where there is none
 }
 
 func (in *inheritance) close() {
-	for _, f := range append(in.sockets, in.stdout) {
+	for _, f := range append(in.sockets[:], in.stdout) {
 		if f != nil {
 			f.Close()
 		}
@@ -132,7 +132,13 @@ func (vm *VM) connect() (in *inheritance, err error) {
 		return in, err
 	}
 	vm.monitor = newMonitor(conn)
-	in.sockets = append(in.sockets, socket)
+	in.sockets[0] = socket
+	if vm.cfg.canHang() {
+		if conn, in.sockets[memoryFD-monitorFD], err = socketPair(); err != nil {
+			return in, err
+		}
+		vm.healer = newHealer(vm.monitor, conn, vm.cfg.Logger)
+	}
 	if vm.console, in.stdout, err = openConsole(vm.cfg.Console); err != nil {
 		return in, err
 	}
@@ -142,16 +148,13 @@ func (vm *VM) connect() (in *inheritance, err error) {
 	if vm.device, err = vsockdev.New(vm.cfg.DeviceConfig); err != nil {
 		return in, err
 	}
-	if socket, err = vm.device.TakeSocket(); err != nil {
-		return in, err
-	}
-	in.sockets = append(in.sockets, socket)
-	return in, nil
+	in.sockets[vsockFD-monitorFD], err = vm.device.TakeSocket()
+	return in, err
 }
 
 func (vm *VM) command(ctx context.Context, in *inheritance) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, vm.qemu, vm.cfg.arguments(inProcess)...)
-	cmd.ExtraFiles = vm.extraFiles(in.sockets)
+	cmd.ExtraFiles = vm.extraFiles(in.sockets[:])
 	cmd.Stdout = in.stdout
 	cmd.Stderr = vm.stderr
 	cmd.SysProcAttr = childAttributes()
@@ -203,6 +206,9 @@ func (vm *VM) release() {
 	}
 	if vm.monitor != nil {
 		vm.monitor.drain()
+	}
+	if vm.healer != nil {
+		vm.healer.drain()
 	}
 	if vm.console != nil && !vm.console.drain() {
 		vm.cfg.Logger.Warn("gave up on a console writer that does not return")

@@ -97,7 +97,7 @@ func TestArguments(t *testing.T) {
 	own := strings.Join(c.arguments(inProcess), " ")
 	for _, want := range []string{
 		"-m 301M ", "size=301M,share=on", "-smp 1,maxcpus=2 ", "-cpu max,-erms ", "-accel tcg,thread=multi",
-		"file=a,,b.img,readonly=on", "file=/proc/self/fd/6 ", "virtio-blk-pci,drive=disk1,serial=s",
+		"file=a,,b.img,readonly=on", "file=/proc/self/fd/7 ", "virtio-blk-pci,drive=disk1,serial=s",
 		"socket,id=vsock,fd=4", "socket,id=monitor,fd=3", "panic=-1",
 	} {
 		if !strings.Contains(own, want) {

@@ -17,6 +17,7 @@ type VM struct {
 	qemu    string           // path of the binary
 	device  *vsockdev.Device // nil unless VsockUser
 	monitor *monitor
+	healer  *healer // nil unless Config.canHang
 	console *console
 	stderr  *ring
 	started time.Time
