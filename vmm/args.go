@@ -28,9 +28,15 @@ var baseCmdline = []string{
 	"transparent_hugepage=never",
 }
 
-// emulatedCmdline is for a guest without KVM. QEMU's TSC is the host's, and the same on every virtual CPU, but the kernel does not trust it and
-// reads the HPET instead, an emulated device, for 5 to 13 µs each time that anybody asks what time it is.
-var emulatedCmdline = []string{"tsc=reliable"}
+// emulatedCmdline is for a guest without KVM.
+var emulatedCmdline = []string{
+	// QEMU's TSC is the host's, and the same on every virtual CPU, but the kernel does not trust it and reads the HPET instead, an emulated
+	// device, for 5 to 13 µs each time that anybody asks what time it is.
+	"tsc=reliable",
+	// The kernel tests for 40 ms whether the timer interrupts it. On a busy host QEMU may be late, and what the kernel then tries leaves an
+	// interrupt in service for ever, which holds up those of the devices. Under KVM the kernel does not test either.
+	"no_timer_check",
+}
 
 func (c Config) kernelCmdline() string {
 	params := append([]string(nil), baseCmdline...)
@@ -59,7 +65,7 @@ func (c Config) microvmCmdline() []string {
 	if khz <= 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("tsc_early_khz=%d", khz), "no_timer_check"}
+	return []string{fmt.Sprintf("tsc_early_khz=%d", khz)}
 }
 
 // hostTSC is the frequency of the first CPU in kHz, 0 if it is not known.
