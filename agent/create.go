@@ -92,7 +92,7 @@ func (a *Agent) make(ctx context.Context, client control.Client, req *pb.Create,
 // undoBound bounds the removal of what a failed create made.
 const undoBound = 30 * time.Second
 
-// making is a process on its way.
+// making is a process on its way. What lives as long as the process holds none, and so no request: the text of a container's spec is long.
 type making struct {
 	agent   *Agent
 	req     *pb.Create
@@ -103,12 +103,13 @@ type making struct {
 	process *process.Process
 	task    process.Task
 	stdio   *relay.Set
-	release func() // gives the container's root file system back; nil before it is taken
+	release *func() // gives the container's root file system back; to nil before it is taken
 }
 
 // newMaking checks the request's specification.
 func newMaking(a *Agent, req *pb.Create) (*making, error) {
-	m := &making{agent: a, req: req}
+	release := new(func())
+	m := &making{agent: a, req: req, release: release}
 	cfg := process.Config{ID: req.Id, Size: req.Size, AwayTimeout: time.Duration(req.AwayTimeoutMs) * time.Millisecond}
 	switch what := req.What.(type) {
 	case *pb.Create_Container:
@@ -119,7 +120,7 @@ func newMaking(a *Agent, req *pb.Create) (*making, error) {
 		m.shares = shares
 		m.request = &container.Request{ID: req.Id, Spec: spec, BuiltIn: what.Container.BuiltIn, Size: req.Size}
 		cfg.IsContainer, cfg.Terminal = true, spec.Process.Terminal
-		cfg.Released = func() { m.release() }
+		cfg.Released = func() { (*release)() }
 	case *pb.Create_Exec:
 		if what.Exec.Process == nil {
 			return nil, failure.Field("exec.process", "missing")
@@ -230,9 +231,10 @@ func (m *making) connect(ctx context.Context, client control.Client, meanwhile f
 		return err
 	}
 	var failed error // of meanwhile
+	hub, id := m.agent.table.Hub(), m.req.Id
 	m.stdio, err = relay.Connect(ctx, &relay.Config{
 		Dial: m.agent.cfg.Dial, Budget: m.agent.budget, Logger: m.agent.log,
-		OnLost: func(s pb.Stream, generation uint32) { m.agent.table.Hub().StreamLost(m.req.Id, s, generation) },
+		OnLost: func(s pb.Stream, generation uint32) { hub.StreamLost(id, s, generation) },
 	}, relay.Options{Stdio: m.req.Stdio, Terminal: m.process.Terminal(), Owner: client.Instance, ConnectTimeout: bound, Meanwhile: func(s *relay.Set) error {
 		failed = meanwhile(s)
 		return failed
@@ -266,11 +268,12 @@ func (m *making) container(ctx context.Context, client control.Client) error {
 
 func (m *making) createContainer(ctx context.Context, stdio *relay.Set) error {
 	var err error
-	if m.release, err = m.useRoot(); err != nil {
+	if *m.release, err = m.useRoot(); err != nil {
 		return failure.Step(err, "use its root file system")
 	}
 	m.request.Exited = m.process.Exited
-	m.request.OOM = func() { m.agent.table.Hub().OOM(m.req.Id) }
+	hub, id := m.agent.table.Hub(), m.req.Id
+	m.request.OOM = func() { hub.OOM(id) }
 	if !m.process.Terminal() {
 		if m.request.Stdio, err = stdio.ChildFiles(); err != nil {
 			return failure.Step(err, "make stdio")
@@ -328,8 +331,8 @@ func (m *making) undo() {
 	if m.stdio != nil {
 		errs = append(errs, m.stdio.Close())
 	}
-	if m.release != nil {
-		m.release()
+	if *m.release != nil {
+		(*m.release)()
 	}
 	if err := errors.Join(errs...); err != nil {
 		m.agent.log.Error("cannot undo a create", "process", m.req.Id, "err", err)

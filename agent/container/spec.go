@@ -40,6 +40,7 @@ func ParseSpec(b []byte, first pb.BuiltIn, kept *Profiles) (*specs.Spec, error) 
 		if spec.Linux.Seccomp, err = kept.decode(doc.Linux.Seccomp); err != nil {
 			return nil, err
 		}
+		doc.Linux.Seccomp = nil // which would live as long as the spec
 	}
 	if err := checkBuiltIn(spec, first); err != nil {
 		return nil, err
