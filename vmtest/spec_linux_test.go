@@ -31,6 +31,22 @@ func refusedCases() []refusedCase {
 			}}
 		}, "linux.seccomp.listenerPath"},
 		{"SysctlOfTheGuest", func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"kernel.panic": "1"} }, "spec"},
+		{"NoSysctl", func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net.ipv4.no_such_thing": "1"} }, "linux.sysctl"},
+		{"NoInterface", func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"none7": {}} }, "linux.netDevices"},
+		{"NoFileSystem", func(s *specs.Spec) {
+			s.Mounts = []specs.Mount{s.Mounts[0], {Destination: "/mnt", Type: "nosuchfs", Source: "none"}}
+		}, "mounts[1].type"},
+		{"NoSource", func(s *specs.Spec) {
+			s.Mounts = []specs.Mount{s.Mounts[0], {Destination: "/mnt", Type: "bind", Source: "/no/such/place", Options: []string{"rbind"}}}
+		}, "mounts[1].source"},
+		{"NoDisk", func(s *specs.Spec) {
+			disk := specs.LinuxThrottleDevice{Rate: 1 << 20}
+			disk.Major, disk.Minor = 99, 7
+			s.Linux.Resources.BlockIO = &specs.LinuxBlockIO{ThrottleReadBpsDevice: []specs.LinuxThrottleDevice{disk}}
+		}, "linux.resources.blockIO.throttleReadBpsDevice"},
+		{"TooManyFiles", func(s *specs.Spec) {
+			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 1 << 31, Hard: 1 << 31}}
+		}, "process.rlimits[0].hard"},
 		{"NotANamespace", func(s *specs.Spec) { join(s, specs.IPCNamespace, "/dev/null") }, "linux.namespaces[1].path"},
 		{"OtherNamespace", func(s *specs.Spec) { join(s, specs.IPCNamespace, "/proc/1/ns/net") }, "linux.namespaces[1].path"},
 		{"NoHugepages", func(s *specs.Spec) {

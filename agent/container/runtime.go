@@ -116,7 +116,7 @@ func (r *Runtime) createIn(ctx context.Context, req *Request, empty string) (*Co
 	}
 	if err := r.create(ctx, c, req, cfg, lp); err != nil {
 		c.undo()
-		return nil, err
+		return nil, speccheck.Explain(req.Spec, err)
 	}
 	return c, nil
 }

@@ -71,7 +71,8 @@ func checkCPU(c *specs.LinuxCPU) error {
 	return firstBroken(
 		rule{isZero(c.Shares), at + "shares", "must not be 0"},
 		rule{isZero(c.Quota), at + "quota", "must not be 0: -1 is without limit"},
-		rule{isZero(c.Period), at + "period", "must not be 0"},
+		rule{c.Quota != nil && *c.Quota < 1000 && *c.Quota != -1, at + "quota", "must be 1,000 or more, or -1: it counts microseconds"},
+		rule{c.Period != nil && (*c.Period < 1000 || *c.Period > 1_000_000), at + "period", "must be 1,000 to 1,000,000: it counts microseconds"},
 		rule{c.RealtimeRuntime != nil, at + "realtimeRuntime", versionOne},
 		rule{c.RealtimePeriod != nil, at + "realtimePeriod", versionOne},
 		rule{c.Idle != nil && *c.Idle != 0 && *c.Idle != 1, at + "idle", "must be 0 or 1"},
@@ -95,15 +96,20 @@ func checkBlockIO(b *specs.LinuxBlockIO) error {
 			return err
 		}
 	}
-	for field, list := range map[string][]specs.LinuxThrottleDevice{
-		"throttleReadBpsDevice": b.ThrottleReadBpsDevice, "throttleWriteBpsDevice": b.ThrottleWriteBpsDevice,
-		"throttleReadIOPSDevice": b.ThrottleReadIOPSDevice, "throttleWriteIOPSDevice": b.ThrottleWriteIOPSDevice,
-	} {
+	for field, list := range throttles(b) {
 		if slices.ContainsFunc(list, func(d specs.LinuxThrottleDevice) bool { return d.Rate == 0 }) {
 			return failure.Field(at+field, "the rate must not be 0")
 		}
 	}
 	return nil
+}
+
+// throttles gives the lists of devices whose traffic is to be limited, by their names.
+func throttles(b *specs.LinuxBlockIO) map[string][]specs.LinuxThrottleDevice {
+	return map[string][]specs.LinuxThrottleDevice{
+		"throttleReadBpsDevice": b.ThrottleReadBpsDevice, "throttleWriteBpsDevice": b.ThrottleWriteBpsDevice,
+		"throttleReadIOPSDevice": b.ThrottleReadIOPSDevice, "throttleWriteIOPSDevice": b.ThrottleWriteIOPSDevice,
+	}
 }
 
 func isWeight(w uint16) bool { return w >= 10 && w <= 1000 }
