@@ -114,6 +114,7 @@ func (p *Process) launchAndWait(ctx context.Context, what string, create *pb.Cre
 		release()
 		w.fail(context.Cause(p.life))
 	}
+	p.spawn(func() { p.seeEnd(w) })
 	select {
 	case <-started:
 		return nil

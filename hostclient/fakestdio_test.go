@@ -28,6 +28,7 @@ type fakeStdio struct {
 	conns      [3]net.Conn
 	lengths    [3]uint64 // instead of the true ones in drained; 0: the true ones
 	wantInput  uint64    // instead of the true offset in an Attach; 0: the true one
+	drained    func()    // called before the guest says drained, if not nil
 	wg         sync.WaitGroup
 }
 
@@ -74,6 +75,9 @@ func (s *fakeStdio) create(c *fakeCall, create *pb.Create, program func(*fakeStd
 	exit := program(s)
 	s.g.table.exit(create.Id, exit)
 	c.progress(&pb.Response{What: &pb.Response_Exited{Exited: exit}})
+	if s.drained != nil {
+		s.drained()
+	}
 	c.result(&pb.Response{What: &pb.Response_Drained{Drained: &pb.Drained{Exited: exit, Outputs: s.outputs(create.Stdio)}}})
 }
 

@@ -25,6 +25,7 @@ const (
 type stdio struct {
 	set       *streams.Set
 	connected [3]bool
+	whole     bool // no other client has streams of the process
 
 	toldNews chan struct{} // holds an element when told has something new
 
@@ -44,7 +45,9 @@ func (p *Process) openStdio() (*stdio, error) {
 	if set == nil || err != nil {
 		return nil, err
 	}
-	return newStdio(set, &p.cfg, [3]uint32{1, 1, 1}), nil
+	s := newStdio(set, &p.cfg, [3]uint32{1, 1, 1})
+	s.whole = true
+	return s, nil
 }
 
 func newStdio(set *streams.Set, cfg *ProcessConfig, generation [3]uint32) *stdio {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -378,15 +379,48 @@ func TestStreamsThatDoNotCome(t *testing.T) {
 	}
 }
 
-// The guest says that there was more output than came.
-func TestOutputThatIsMissing(t *testing.T) {
+// The guest says that all output is delivered, and that it is another length than has come. (The end of a stream carries its length, too.)
+func TestOutputOfAnotherLength(t *testing.T) {
 	checkLeaks(t)
 	g := newFakeGuest(t)
-	s := serveStdio(g, speak("words", "", 0))
-	s.lengths[Stdout] = 100
+	s := serveStdio(g, func(s *fakeStdio) *pb.Exited {
+		s.write(Stdout, []byte("words"))
+		s.end(Stderr)
+		return new(pb.Exited)
+	})
+	s.lengths[Stdout] = 3
 	c := connect(t, g, nil)
 	if out, err := c.Command(t.Context(), "x").Output(); !errors.Is(err, errdefs.ErrDataLoss) {
 		t.Errorf("Output() = %q, %v; want errdefs.ErrDataLoss", out, err)
+	}
+}
+
+// Who has the end of all output, and the exit, needs no more from the guest.
+func TestWaitBeforeDrained(t *testing.T) {
+	checkLeaks(t)
+	g := newFakeGuest(t)
+	s := serveStdio(g, speak("words", "", 3))
+	waited := make(chan struct{})
+	s.drained = func() { <-waited }
+	c := connect(t, g, nil)
+	var out bytes.Buffer
+	p, err := c.NewProcess(ProcessConfig{Process: &specs.Process{Args: []string{"x"}}, Stdout: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Launch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	status, err := p.Wait(t.Context())
+	close(waited)
+	if want := (Output{Stream: Stdout, Length: 5, Drained: true}); err != nil || status.Code != 3 || len(status.Outputs) != 1 || !reflect.DeepEqual(status.Outputs[0], want) {
+		t.Errorf("Wait() = %+v, %v; want code 3 and %+v", status, err, want)
+	}
+	if out.String() != "words" {
+		t.Errorf("output = %q; want words", out.String())
+	}
+	if err := p.Delete(t.Context()); err != nil {
+		t.Errorf("Delete() = %v", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/bellhop-vm/bellhop/protocol/pb"
@@ -58,20 +59,23 @@ func (p *Process) WaitExit(ctx context.Context) (ExitStatus, error) {
 	}
 }
 
-// waiting is what all waiters of a process share. One goroutine of the process fills it in.
+// waiting is what all waiters of a process share. One goroutine of the process takes the guest's answers, another one what this host sees of the output's end.
 type waiting struct {
-	exited chan struct{} // closed when status is set
+	exited chan struct{} // closed when status and exit are set
 	status ExitStatus
+	exit   *pb.Exited
 
+	told    chan struct{} // closed when drained is set
+	drained *pb.Drained   // the guest's last word
+
+	once  sync.Once
 	done  chan struct{} // closed when final and err are set
 	final ExitStatus
 	err   error
-
-	outputs []*pb.Output
 }
 
 func newWaiting() *waiting {
-	return &waiting{exited: make(chan struct{}), done: make(chan struct{})}
+	return &waiting{exited: make(chan struct{}), told: make(chan struct{}), done: make(chan struct{})}
 }
 
 // takeExited is the progress function of Wait, and of a Create that waits. A repeat may tell it again.
@@ -80,15 +84,15 @@ func (w *waiting) takeExited(r *pb.Response) error {
 	if e == nil {
 		return errUnexpected
 	}
-	w.setExited(exitStatus(e))
+	w.setExited(e)
 	return nil
 }
 
-func (w *waiting) setExited(s ExitStatus) {
+func (w *waiting) setExited(e *pb.Exited) {
 	select {
 	case <-w.exited:
 	default:
-		w.status = s
+		w.status, w.exit = exitStatus(e), e
 		close(w.exited)
 	}
 }
@@ -99,18 +103,25 @@ func (w *waiting) takeDrained(r *pb.Response) error {
 	if d == nil || d.GetExited() == nil {
 		return errUnexpected
 	}
-	w.final = drainedStatus(d)
-	w.outputs = d.GetOutputs()
-	status := w.final
-	status.Outputs = nil
-	w.setExited(status)
+	select {
+	case <-w.told: // by a repeat
+	default:
+		w.drained = d
+		close(w.told)
+	}
+	w.setExited(d.GetExited())
 	return nil
 }
 
-func (w *waiting) fail(err error) {
-	w.err = err
-	close(w.done)
+// conclude ends the wait, if it has not ended yet.
+func (w *waiting) conclude(final ExitStatus, err error) {
+	w.once.Do(func() {
+		w.final, w.err = final, err
+		close(w.done)
+	})
 }
+
+func (w *waiting) fail(err error) { w.conclude(ExitStatus{}, err) }
 
 func (p *Process) setWaiting(w *waiting) {
 	p.mu.Lock()
@@ -135,6 +146,7 @@ func (p *Process) beginWait() (*waiting, error) {
 	w := newWaiting()
 	p.waiting = w
 	p.wg.Go(func() { p.finishWaiting(w, p.performWait(w)) })
+	p.wg.Go(func() { p.seeEnd(w) })
 	return w, nil
 }
 
@@ -195,13 +207,43 @@ func (p *Process) askToWait(ctx context.Context, w *waiting) error {
 
 // finishWaiting waits, after the guest's last word or its failure err, until the host has delivered the output, and wakes the waiters.
 func (p *Process) finishWaiting(w *waiting, err error) {
-	if err == nil && p.stdio != nil {
-		err = p.stdio.finish(p.life, w.outputs)
-		if err != nil {
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	p.deliver(w, w.drained)
+}
+
+// seeEnd wakes the waiters when the process has exited and this host has delivered the end of all its output. That the guest knows the latter, and says so, takes a round trip more.
+func (p *Process) seeEnd(w *waiting) {
+	if p.stdio == nil || !p.stdio.whole {
+		return
+	}
+	for _, news := range []<-chan struct{}{w.exited, p.stdio.set.Ended()} {
+		select {
+		case <-news:
+		case <-w.told:
+			return
+		case <-w.done:
+			return
+		}
+	}
+	select {
+	case <-w.told: // before the end came: that may not be the end which the guest means
+	default:
+		p.deliver(w, &pb.Drained{Exited: w.exit, Outputs: p.stdio.set.Outputs()})
+	}
+}
+
+// deliver waits until as much is delivered as drained says.
+func (p *Process) deliver(w *waiting, drained *pb.Drained) {
+	var err error
+	if p.stdio != nil {
+		if err = p.stdio.finish(p.life, drained.GetOutputs()); err != nil {
 			err = fmt.Errorf("process %s: %w", p.id, err)
 		}
 	}
-	w.fail(err)
+	w.conclude(drainedStatus(drained), err)
 }
 
 // knownExit gives the exit status if it is known, without waiting.

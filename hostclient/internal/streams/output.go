@@ -50,6 +50,7 @@ type output struct {
 	retired bool   // the connection is given up from here
 	closed  bool
 	err     error // the Writer's
+	told    bool  // the Set, of the end
 	timer   *time.Timer
 	armed   bool
 	armedAt uint64 // offset when the timer was started
@@ -227,7 +228,25 @@ func (o *output) take(c net.Conn, b []byte) error {
 		}
 		o.sendRecords(c)
 	}
+	o.tellEnd()
 	return nil
+}
+
+// tellEnd tells the Set if all is delivered.
+func (o *output) tellEnd() {
+	o.mu.Lock()
+	ended := o.rcv.State() == stdio.ReceiverEnded && !o.told
+	o.told = o.told || ended
+	o.mu.Unlock()
+	if ended {
+		o.set.outputEnded()
+	}
+}
+
+func (o *output) length() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.rcv.Offset()
 }
 
 // deliver calls the caller's Write.

@@ -28,6 +28,7 @@ type Set struct {
 	lost    lossQueue
 	closing context.Context // ends with Close
 	close   context.CancelFunc
+	ended   chan struct{} // closed when unended is 0
 
 	mu         sync.Mutex
 	waiting    map[pb.Stream]*expectation // streams whose connection is expected
@@ -36,6 +37,7 @@ type Set struct {
 	changed    chan struct{} // closed and renewed when waiting, or bound, changes
 	bound      time.Time     // of accepting; zero before Dialing
 	failure    error         // why accepting is in vain
+	unended    int           // outputs that have not been delivered to their end
 	closed     bool
 }
 
@@ -78,6 +80,7 @@ func New(hub *Hub, cfg Config) (*Set, error) {
 		conns:      make(map[pb.Stream]net.Conn),
 		unanswered: make(map[pb.Stream]*unanswered),
 		changed:    make(chan struct{}),
+		ended:      make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -93,6 +96,9 @@ func New(hub *Hub, cfg Config) (*Set, error) {
 	}
 	if cfg.Stderr != nil {
 		s.streams = append(s.streams, s.newOutput(pb.Stream_STREAM_STDERR, cfg.Stderr))
+	}
+	if s.unended == 0 {
+		close(s.ended)
 	}
 	if cfg.Attach {
 		return s, nil
@@ -112,6 +118,7 @@ func (s *Set) newInput(r io.Reader) stream {
 }
 
 func (s *Set) newOutput(name pb.Stream, w io.Writer) stream {
+	s.unended++
 	if s.cfg.Options[name].Mode == pb.StdioMode_STDIO_MODE_DIRECT {
 		return newDirectOutput(s, name, w)
 	}
@@ -269,6 +276,30 @@ func (s *Set) CloseStdin() {
 
 // Lost gives the connections that broke. Its buffer holds every stream's newest loss, so nobody has to read it. It is closed by Close.
 func (s *Set) Lost() <-chan LostStream { return s.lost.ch }
+
+// Ended is closed when every output has been delivered to its end, with no error of its Writer. A direct output has no end that could be known to be its process's.
+func (s *Set) Ended() <-chan struct{} { return s.ended }
+
+// outputEnded is called once by each output that is delivered to its end.
+func (s *Set) outputEnded() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unended--
+	if s.unended == 0 {
+		close(s.ended)
+	}
+}
+
+// Outputs gives what the guest says in `drained` of outputs that have ended.
+func (s *Set) Outputs() []*pb.Output {
+	var res []*pb.Output
+	for _, st := range s.streams {
+		if o, ok := st.(*output); ok {
+			res = append(res, &pb.Output{Stream: o.stream, Length: o.length(), Drained: true})
+		}
+	}
+	return res
+}
 
 // Finish takes the final lengths from `drained`, waits until they are delivered (of an output that is not drained: until so much is), and checks them. It returns
 // the first error of the caller's Reader or Writer, as os/exec does; a stream that ended elsewhere than the guest says wraps errdefs.ErrDataLoss.
