@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -219,4 +220,22 @@ func killReduced(t *testing.T, list string) {
 		}
 	}
 	t.Fatal("waited for a process with few capabilities in vain")
+}
+
+// TestGuestCancelledWhileMade cancels the creation of a container that its own hook holds up.
+func TestGuestCancelledWhileMade(t *testing.T) {
+	g := newGuest(t)
+	box, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := filepath.Join(t.TempDir(), "runs")
+	spec := g.spec("true")
+	spec.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: box, Args: []string{"sh", "-c", "echo >" + mark + "; exec busybox sleep 600"}, Env: []string{"PATH=" + filepath.Dir(box)}, Timeout: ptr(600)}}}
+	c := g.begin(createReq(g.container("c", spec, nil)))
+	waitFor(t, "the hook", func() bool { _, err := os.Stat(mark); return err == nil })
+	c.cancel()
+	waitFor(t, "its id", func() bool { _, err := g.do(createReq(g.container("c", g.spec("true"), nil))); return err == nil })
+	g.must(deleteReq("c", true))
+	noLeftovers(t)
 }

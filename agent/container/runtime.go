@@ -65,8 +65,8 @@ type Request struct {
 	OOM     func()             // called each time that a process of the container was killed for lack of memory
 }
 
-// Create makes the container, whose first process then waits to be released by Start. If it fails, nothing is left. Libcontainer cannot be interrupted: the
-// context is looked at before and after.
+// Create makes the container, whose first process then waits to be released by Start. If it fails, nothing is left. When the
+// context ends, what libcontainer has made so far is killed; a hook that runs outside the container ends first.
 func (r *Runtime) Create(ctx context.Context, req *Request) (*Container, error) {
 	if req.Spec.Root != nil {
 		return r.createIn(ctx, req, "")
@@ -171,6 +171,7 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *c
 	}
 	defer done()
 	defer c.followHooks(cfg, done)()
+	defer context.AfterFunc(ctx, c.giveUp)()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -199,6 +200,13 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *c
 		}
 	}
 	return ctx.Err()
+}
+
+// giveUp kills what libcontainer has made so far, for which it waits. What it makes afterwards is noticed in the end.
+func (c *Container) giveUp() {
+	if err := c.group.Kill(); err != nil {
+		c.log.Error("cannot kill a container that is being made", "container", c.id, "err", err)
+	}
 }
 
 // watch opens the pidfd of the first process and waits for its end. The process is this one's child, so its pid is its own until it is reaped.
