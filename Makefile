@@ -1,4 +1,4 @@
-# Bellhop's build. `make help` lists the targets; docs/development.md explains them.
+# Bellhop's build. `make help` lists the targets; CONTRIBUTING.md says what is expected of a change.
 
 GO      ?= go
 BUILD   := build
