@@ -32,6 +32,7 @@ func TestPods(t *testing.T) {
 			{"ShareWithoutOwn", testShareWithoutOwn},
 			{"OwnerEnds", testOwnerEnds},
 			{"ShareShm", testShareShm},
+			{"ShareShmReadOnly", testShareShmReadOnly},
 			{"ShareShmUsers", testShareShmUsers},
 			{"ShareShmHostile", testShareShmHostile},
 			{"ShareErrors", testShareErrors},

@@ -61,6 +61,18 @@ func testShareShm(t *testing.T, g *guest) {
 	}
 }
 
+// testShareShmReadOnly shares with a container whose shared memory is a guest's tmpfs that it may only read. The other may not write it either, though its own spec would let it.
+func testShareShmReadOnly(t *testing.T, g *guest) {
+	owner := g.start(t, hostclient.ProcessConfig{Spec: withShm(isolated(forever), &specs.Mount{Type: "bind", Source: "/run", Options: []string{"bind", "ro"}})})
+	p := g.start(t, sharing(isolated(forever), owner, specs.IPCNamespace))
+	if got := g.execIn(t, p, "touch /dev/shm/written 2>&1 | grep -c Read-only"); got != "1\n" {
+		t.Errorf("touch: %q; want the file system to be read-only", got)
+	}
+	if got := g.execIn(t, p, "grep ' /dev/shm ' /proc/mounts"); !strings.Contains(got, "tmpfs ro,nosuid,nodev,noexec") {
+		t.Errorf("/dev/shm is mounted as %q; want it restricted as both specs say", got)
+	}
+}
+
 // testShareShmUsers does it in a user namespace that is shared too.
 func testShareShmUsers(t *testing.T, g *guest) {
 	owner := g.start(t, hostclient.ProcessConfig{Spec: withUsers(isolated("echo of the owner >/dev/shm/owner; " + forever))})

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -46,24 +45,37 @@ func sharedShm(spec *specs.Spec, shares []Share) *os.File {
 
 func isShm(m *specs.Mount) bool { return m.Type == "tmpfs" && path.Clean(m.Destination) == shmDir }
 
-// joinShm puts another container's shared memory in the place of the spec's tmpfs, restricted as that is. Size and mode are the other's.
+// restrictions are the options of a tmpfs by which its mount allows less.
+var restrictions = map[string]uint64{
+	"ro":     unix.MOUNT_ATTR_RDONLY,
+	"nosuid": unix.MOUNT_ATTR_NOSUID,
+	"nodev":  unix.MOUNT_ATTR_NODEV,
+	"noexec": unix.MOUNT_ATTR_NOEXEC,
+}
+
+// joinShm puts another container's shared memory in the place of the spec's tmpfs. It is restricted as that is, and as the other's: the bind mount, without options of its own, keeps what
+// the copy has. Size and mode are the other's.
 func (p *Placed) joinShm(shm *os.File) error {
 	at := filepath.Join(p.dir, "shm")
 	if err := os.Mkdir(at, 0o711); err != nil {
 		return failure.System(err)
 	}
-	if err := unix.MoveMount(int(shm.Fd()), "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return fmt.Errorf("cannot mount the other container's %s: %w", shmDir, err)
-	}
+	var restricted uint64
 	for i := range p.spec.Mounts {
 		m := &p.spec.Mounts[i]
 		if !isShm(m) {
 			continue
 		}
-		m.Type, m.Source = "bind", at
-		m.Options = append([]string{"bind"}, slices.DeleteFunc(m.Options, func(o string) bool {
-			return !slices.Contains([]string{"ro", "nosuid", "nodev", "noexec"}, o)
-		})...)
+		for _, o := range m.Options {
+			restricted |= restrictions[o]
+		}
+		m.Type, m.Source, m.Options = "bind", at, []string{"bind"}
+	}
+	if err := unix.MountSetattr(int(shm.Fd()), "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: restricted}); err != nil {
+		return fmt.Errorf("cannot restrict the other container's %s: %w", shmDir, err)
+	}
+	if err := unix.MoveMount(int(shm.Fd()), "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("cannot mount the other container's %s: %w", shmDir, err)
 	}
 	return nil
 }
