@@ -5,5 +5,6 @@
 // its own connection.
 //
 // To create: New, Stdio for the request, Dialing when the guest says so, Connected when it says that it has connected, Created. After a loss: AttachRequest for the request,
-// Dialing, Connected and Attached, or Retry where the guest refused. After `drained`: Finish. At the end: Close.
+// Dialing, Connected and Attached, or Retry where the guest refused. After `drained`, or when all outputs have Ended and the exit is known:
+// Finish. At the end: Close.
 package streams
