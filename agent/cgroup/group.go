@@ -62,10 +62,13 @@ func (g *Group) OpenFor(pid int) (*os.File, error) {
 // Kill sends SIGKILL to every process in the group and beneath, frozen ones too, leaving no gap for a fork. A group that is gone has none.
 func (g *Group) Kill() error {
 	err := g.write("cgroup.kill", "1")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return err
+	if _, serr := os.Stat(g.Path()); serr == nil {
+		return fmt.Errorf("the kernel is older than Linux 5.14: %w", err)
+	}
+	return nil
 }
 
 // Empty says whether no process lives in the group or beneath.
