@@ -328,7 +328,7 @@ func TestGuestStartErrors(t *testing.T) {
 		{"no rootfs", func(s *specs.Spec) { s.Root.Path = "/nowhere" }, errdefs.ErrInvalidArgument, ""},
 		{"bad mount", func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "nofs", Source: "x"})
-		}, errdefs.ErrUnknown, ""},
+		}, errdefs.ErrInvalidArgument, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			spec := g.spec("true")
