@@ -114,7 +114,11 @@ func (r *Runtime) createIn(ctx context.Context, req *Request, empty string) (*Co
 		id: req.ID, spec: req.Spec, builtIn: req.BuiltIn, emptyRoot: empty, group: group, log: r.cfg.Logger, spawner: r.cfg.Spawner, notify: req.Exited,
 		fifo: filepath.Join(r.cfg.StateDir, req.ID, "exec.fifo"), seccomp: filter, done: make(chan struct{}),
 	}
-	if err := r.create(ctx, c, req, cfg, lp); err != nil {
+	err = r.create(ctx, c, req, cfg, lp)
+	if ctx.Err() != nil {
+		err = ctx.Err() // whatever came of it: the container may have been killed
+	}
+	if err != nil {
 		c.undo()
 		return nil, speccheck.Explain(req.Spec, err)
 	}
@@ -171,7 +175,7 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *c
 	}
 	defer done()
 	defer c.followHooks(cfg, done)()
-	defer context.AfterFunc(ctx, c.giveUp)()
+	defer c.killWith(ctx)()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -199,13 +203,22 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *c
 			return err
 		}
 	}
-	return ctx.Err()
+	return nil
 }
 
-// giveUp kills what libcontainer has made so far, for which it waits. What it makes afterwards is noticed in the end.
-func (c *Container) giveUp() {
-	if err := c.group.Kill(); err != nil {
-		c.log.Error("cannot kill a container that is being made", "container", c.id, "err", err)
+// killWith has the end of the context kill what libcontainer has made so far, for which it waits. What it makes afterwards is noticed in the end. Nothing is killed after stop has returned.
+func (c *Container) killWith(ctx context.Context) (stop func()) {
+	killed := make(chan struct{})
+	unbound := context.AfterFunc(ctx, func() {
+		defer close(killed)
+		if err := c.group.Kill(); err != nil {
+			c.log.Error("cannot kill a container that is being made", "container", c.id, "err", err)
+		}
+	})
+	return func() {
+		if !unbound() {
+			<-killed
+		}
 	}
 }
 
