@@ -80,6 +80,9 @@ func (h *healer) watch() error {
 		case <-h.monitor.ended:
 			return errMonitorGone
 		}
+		if h.monitor.isStopped() {
+			continue // its CPUs stay where they are, whatever is done to them
+		}
 		if err := h.look(); err != nil {
 			return err
 		}

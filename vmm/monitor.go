@@ -30,6 +30,7 @@ type monitor struct {
 	lastID  uint64
 	pending map[uint64]chan<- qmpMessage
 	reason  Reason
+	stopped bool // the CPUs are
 }
 
 // qmpMessage is anything that QEMU says; which it is shows in what is set.
@@ -82,6 +83,13 @@ func (m *monitor) shutdownReason() Reason {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.reason
+}
+
+// isStopped says whether the machine is paused.
+func (m *monitor) isStopped() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stopped
 }
 
 // olderThan compares the version of QEMU; ready must be closed.
@@ -170,6 +178,8 @@ func (m *monitor) read() {
 			}
 		case msg.Event == "SHUTDOWN":
 			m.setReason(msg.Data.Reason)
+		case msg.Event == "STOP", msg.Event == "RESUME":
+			m.setStopped(msg.Event == "STOP")
 		case msg.Event == "" && msg.ID != 0 && msg.ID == negotiation:
 			m.forget(negotiation)
 			negotiation = 0
@@ -184,6 +194,12 @@ func (m *monitor) setReason(r Reason) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reason = r
+}
+
+func (m *monitor) setStopped(stopped bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stopped = stopped
 }
 
 func (m *monitor) deliver(msg qmpMessage) {
