@@ -3,6 +3,7 @@
 package speccheck
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/vishvananda/netlink"
 
 	"github.com/bellhop-vm/bellhop/agent/failure"
 	"github.com/bellhop-vm/bellhop/protocol"
@@ -22,7 +24,10 @@ func Explain(s *specs.Spec, err error) error {
 	if err == nil || protocol.CodeOf(err) != pb.Code_CODE_UNKNOWN {
 		return err
 	}
-	for _, missing := range []func(*specs.Spec) (field, why string){missingMount, missingSysctl, missingInterface, missingDisk, unreachableLimit} {
+	if _, ok := errors.AsType[netlink.LinkNotFoundError](err); ok { // to look for it now would find those missing, too, that are moved already
+		return failure.Field("linux.netDevices", "the guest has no such interface (%v)", err)
+	}
+	for _, missing := range []func(*specs.Spec) (field, why string){missingMount, missingSysctl, missingDisk, unreachableLimit} {
 		if field, why := missing(s); field != "" {
 			return failure.Field(field, "%s (%v)", why, err)
 		}
@@ -51,15 +56,6 @@ func missingSysctl(s *specs.Spec) (field, why string) {
 	for name := range s.Linux.Sysctl {
 		if !anyExists("/proc/sys", []string{name, strings.ReplaceAll(name, ".", "/")}) {
 			return "linux.sysctl", fmt.Sprintf("the guest's kernel has no %.256q", name)
-		}
-	}
-	return "", ""
-}
-
-func missingInterface(s *specs.Spec) (field, why string) {
-	for name := range s.Linux.NetDevices {
-		if !anyExists("/sys/class/net", []string{name}) {
-			return "linux.netDevices", fmt.Sprintf("the guest has no interface %.64q", name)
 		}
 	}
 	return "", ""
