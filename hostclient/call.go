@@ -18,6 +18,8 @@ type operation struct {
 
 	// repeat says that the operation may be sent again when its answer was lost: it changes nothing, sets a state, or carries a request id.
 	repeat bool
+	// done, if not nil, is closed when the answers so far make a repeat one too many: one that the guest might take for new.
+	done <-chan struct{}
 
 	// guest binds the operation to one life of the agent: the zero instance is set at the first sending, another one must be that of the connection. Nil: any.
 	guest *instanceID
@@ -67,6 +69,16 @@ func (c *Client) call(ctx context.Context, op operation) error {
 	return operationError(op.what, c.perform(ctx, op))
 }
 
+// repeats says whether it may be sent again now.
+func (op operation) repeats() bool {
+	select {
+	case <-op.done:
+		return false
+	default:
+		return op.repeat
+	}
+}
+
 func (c *Client) perform(ctx context.Context, op operation) error {
 	for resets := 0; ; {
 		if ctx.Err() != nil {
@@ -84,7 +96,7 @@ func (c *Client) perform(ctx context.Context, op operation) error {
 		}
 		err = s.call(ctx, op)
 		var lost *lostError
-		if !errors.As(err, &lost) || lost.sent && !op.repeat || errors.Is(err, protocol.ErrProtocol) {
+		if !errors.As(err, &lost) || lost.sent && !op.repeats() || errors.Is(err, protocol.ErrProtocol) {
 			return err
 		}
 		if lost.alive {

@@ -104,11 +104,16 @@ func (p *Process) launchAndWait(ctx context.Context, what string, create *pb.Cre
 		})
 		return late
 	}
+	op.done = started // it may be deleted from here on, and would be made again
 	p.setWaiting(w)
 	ok := p.spawn(func() {
 		defer cancel(nil)
 		defer release()
-		p.finishWaiting(w, p.performCreate(life, op))
+		err := p.performCreate(life, op)
+		if _, lost := errors.AsType[*lostError](err); lost && !op.repeats() && !errors.Is(err, protocol.ErrProtocol) {
+			err = p.askToWait(p.life, w)
+		}
+		p.finishWaiting(w, err)
 	})
 	if !ok {
 		release()
