@@ -206,7 +206,6 @@ var resourceRefusals = []refusal{
 	{"linux.resources.cpu.shares", cpu(specs.LinuxCPU{Shares: new(uint64(0))})},
 	{"linux.resources.cpu.quota", cpu(specs.LinuxCPU{Quota: new(int64(0))})},
 	{"linux.resources.cpu.quota", cpu(specs.LinuxCPU{Quota: new(int64(999))})},
-	{"linux.resources.cpu.quota", cpu(specs.LinuxCPU{Quota: new(int64(-2))})},
 	{"linux.resources.cpu.period", cpu(specs.LinuxCPU{Period: new(uint64(0))})},
 	{"linux.resources.cpu.period", cpu(specs.LinuxCPU{Period: new(uint64(999))})},
 	{"linux.resources.cpu.period", cpu(specs.LinuxCPU{Period: new(uint64(1_000_001))})},

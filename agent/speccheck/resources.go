@@ -52,7 +52,7 @@ func checkResources(r *specs.LinuxResources) error {
 func checkMemory(m *specs.LinuxMemory) error {
 	const at = "linux.resources.memory."
 	return firstBroken(
-		rule{isZero(m.Limit), at + "limit", "must not be 0: -1 is without limit"},
+		rule{isZero(m.Limit), at + "limit", "must not be 0: a negative one is without limit"},
 		rule{m.Limit != nil && *m.Limit < -1, at + "limit", "must be -1 or more"},
 		rule{isZero(m.Swap), at + "swap", "must not be 0: it counts memory and swap, and -1 is without limit"},
 		rule{m.Swap != nil && *m.Swap < -1, at + "swap", "must be -1 or more"},
@@ -70,8 +70,8 @@ func checkCPU(c *specs.LinuxCPU) error {
 	const at = "linux.resources.cpu."
 	return firstBroken(
 		rule{isZero(c.Shares), at + "shares", "must not be 0"},
-		rule{isZero(c.Quota), at + "quota", "must not be 0: -1 is without limit"},
-		rule{c.Quota != nil && *c.Quota < 1000 && *c.Quota != -1, at + "quota", "must be 1,000 or more, or -1: it counts microseconds"},
+		rule{isZero(c.Quota), at + "quota", "must not be 0: a negative one is without limit"},
+		rule{c.Quota != nil && *c.Quota > 0 && *c.Quota < 1000, at + "quota", "must be 1,000 or more: it counts microseconds"},
 		rule{c.Period != nil && (*c.Period < 1000 || *c.Period > 1_000_000), at + "period", "must be 1,000 to 1,000,000: it counts microseconds"},
 		rule{c.RealtimeRuntime != nil, at + "realtimeRuntime", versionOne},
 		rule{c.RealtimePeriod != nil, at + "realtimePeriod", versionOne},
