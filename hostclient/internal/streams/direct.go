@@ -133,8 +133,18 @@ func closeWrite(c net.Conn) {
 	_ = c.Close()
 }
 
-func (d *direct) retire(context.Context) error { return nil }
-func (d *direct) setGeneration(uint32)         {}
+// retire gives up a connection that another takes the place of, which may come behind the answer to Create: begin must not go on with this one then.
+func (d *direct) retire(context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.conn != nil && !d.copying {
+		_ = d.conn.Close()
+		d.conn = nil
+	}
+	return nil
+}
+
+func (d *direct) setGeneration(uint32) {}
 
 func (d *direct) request(takeOver bool) *pb.AttachStream {
 	return &pb.AttachStream{Stream: d.stream, Generation: 1, TakeOver: takeOver} // the guest says why not

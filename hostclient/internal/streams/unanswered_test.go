@@ -2,6 +2,7 @@ package streams
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"testing"
@@ -167,6 +168,31 @@ func TestSilentConnectionIsReplaced(t *testing.T) {
 			default:
 			}
 		})
+	}
+}
+
+// TestReplacedBehindTheAnswer has the answer to Create overtake the connection that takes the place of a direct stream's first one: the stream goes on with the new one.
+func TestReplacedBehindTheAnswer(t *testing.T) {
+	g := newGuestDialer(t, nil)
+	var out bytes.Buffer
+	s := g.newSet(Config{Stdout: &out, Options: [3]Options{pb.Stream_STREAM_STDOUT: {Mode: pb.StdioMode_STDIO_MODE_DIRECT}}})
+	d := s.streams[0].(*direct)
+	silent, _ := net.Pipe()
+	present, guest := net.Pipe()
+	d.arrived(silent, protocol.Preamble{})
+	if err := d.retire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.begin()
+	d.arrived(present, protocol.Preamble{})
+	if _, err := guest.Write([]byte("hi")); err != nil {
+		t.Errorf("the new connection is not read: %v", err)
+	}
+	guest.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := s.Finish(ctx, nil); err != nil || out.String() != "hi" {
+		t.Errorf("Finish() = %v, the Writer got %q; want hi", err, out.String())
 	}
 }
 
