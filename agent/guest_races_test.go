@@ -3,7 +3,6 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,7 +15,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"github.com/bellhop-vm/bellhop/protocol"
 	"github.com/bellhop-vm/bellhop/protocol/pb"
 )
 
@@ -167,14 +165,7 @@ func withoutDev(mounts []specs.Mount) []specs.Mount {
 // TestGuestNobodyListens has a host that does not take a stream, which the agent learns when it has made the container.
 func TestGuestNobodyListens(t *testing.T) {
 	g := newGuest(t)
-	c := g.container("c", g.spec("true"), nil)
-	c.ConnectTimeoutMs = 50
-	c.Stdio = []*pb.Stdio{{Stream: pb.Stream_STREAM_STDOUT, Port: 99, Token: make([]byte, protocol.TokenSize)}}
-	_, err := g.do(createReq(c))
-	var se *protocol.StatusError
-	if !errors.As(err, &se) || se.PB.Stream.GetStream() != pb.Stream_STREAM_STDOUT {
-		t.Errorf("Create() = %v; want an error that names stdout", err)
-	}
+	g.failsToConnect(g.container("c", g.spec("true"), nil))
 	if list := g.must(listReq()).GetListed().Processes; len(list) != 0 {
 		t.Errorf("List() = %v; want nothing left", list)
 	}
@@ -222,7 +213,7 @@ func killReduced(t *testing.T, list string) {
 	t.Fatal("waited for a process with few capabilities in vain")
 }
 
-// TestGuestCancelledWhileMade cancels the creation of a container that its own hook holds up.
+// TestGuestCancelledWhileMade cancels the creation of a container that its own hook holds up: when its cgroup is there and nobody in it yet, and when the hook runs.
 func TestGuestCancelledWhileMade(t *testing.T) {
 	g := newGuest(t)
 	box, err := exec.LookPath("busybox")
@@ -232,10 +223,12 @@ func TestGuestCancelledWhileMade(t *testing.T) {
 	mark := filepath.Join(t.TempDir(), "runs")
 	spec := g.spec("true")
 	spec.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: box, Args: []string{"sh", "-c", "echo >" + mark + "; exec busybox sleep 600"}, Env: []string{"PATH=" + filepath.Dir(box)}, Timeout: ptr(600)}}}
-	c := g.begin(createReq(g.container("c", spec, nil)))
-	waitFor(t, "the hook", func() bool { _, err := os.Stat(mark); return err == nil })
-	c.cancel()
-	waitFor(t, "its id", func() bool { _, err := g.do(createReq(g.container("c", g.spec("true"), nil))); return err == nil })
-	g.must(deleteReq("c", true))
+	for _, there := range []string{"/sys/fs/cgroup/bellhop-test/c", mark} {
+		c := g.begin(createReq(g.container("c", spec, nil)))
+		waitFor(t, there, func() bool { _, err := os.Stat(there); return err == nil })
+		c.cancel()
+		waitFor(t, "the id to be free", func() bool { _, err := g.do(createReq(g.container("c", g.spec("true"), nil))); return err == nil })
+		g.must(deleteReq("c", true))
+	}
 	noLeftovers(t)
 }

@@ -299,21 +299,26 @@ func TestCreateRefuses(t *testing.T) {
 // TestNobodyListens names the stream that could not be connected, and leaves nothing.
 func TestNobodyListens(t *testing.T) {
 	h, tasks := newFake(t)
-	c := fakeContainer("web", nil)
+	h.failsToConnect(fakeContainer("web", nil))
+	if made, deleted := tasks.made.Load(), tasks.deleted.Load(); deleted != made { // it is made meanwhile
+		t.Errorf("%d containers were made and %d deleted; want as many", made, deleted)
+	}
+	h.must(createReq(fakeContainer("web", nil)))
+}
+
+// failsToConnect creates a process for whose output nobody listens.
+func (h *host) failsToConnect(c *pb.Create) {
+	h.t.Helper()
 	c.ConnectTimeoutMs = 50
 	c.Stdio = []*pb.Stdio{{Stream: pb.Stream_STREAM_STDERR, Port: 99, Token: make([]byte, protocol.TokenSize)}}
 	_, err := h.do(createReq(c))
 	var se *protocol.StatusError
 	if !errors.As(err, &se) || se.PB.Stream.GetStream() != pb.Stream_STREAM_STDERR {
-		t.Fatalf("Create() = %v; want an error that names stderr", err)
+		h.t.Fatalf("Create() = %v; want an error that names stderr", err)
 	}
 	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errdefs.ErrUnavailable) {
-		t.Errorf("Create() = %v; want deadline exceeded or unavailable", err)
+		h.t.Errorf("Create() = %v; want deadline exceeded or unavailable", err)
 	}
-	if made, deleted := tasks.made.Load(), tasks.deleted.Load(); deleted != made { // it is made meanwhile
-		t.Errorf("%d containers were made and %d deleted; want as many", made, deleted)
-	}
-	h.must(createReq(fakeContainer("web", nil)))
 }
 
 func TestOperationsOnNothing(t *testing.T) {

@@ -50,7 +50,7 @@ func (q *fakeQEMU) serve(major, minor int) {
 	}
 }
 
-// looksNow is how many looks come in the time of four.
+// looksNow is how many looks come in the time of four, which is the bubble's and passes at once.
 func (q *fakeQEMU) looksNow() int32 {
 	before := q.looks.Load()
 	time.Sleep(4 * lookInterval)

@@ -22,10 +22,10 @@ func TestHealer(t *testing.T) {
 	hanging := newWatcher("guest: hanging")
 	cfg.Console = hanging
 	vm := startVM(t, cfg)
-	if vm.Accel() != AccelTCG || !vm.monitor.olderThan(fixedIn) {
-		t.Skip("no CPU hangs in this machine: needs TCG and a QEMU before 8.1")
-	}
 	hanging.wait(t)
+	if !vm.monitor.olderThan(fixedIn) {
+		t.Skip("QEMU 8.1 and later are not healed, having no need of it: put a QEMU before that, such as Debian 12's, first in PATH")
+	}
 	const nop = "\x90"
 	if _, err := guestMemory(t).WriteAt([]byte(nop), int64(breakpoint)); err != nil {
 		t.Fatal(err)

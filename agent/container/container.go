@@ -102,7 +102,7 @@ func (c *Container) awaitExecve() error {
 	text, err := io.ReadAll(io.LimitReader(c.report, maxReport)) // ends with the execve, or with the process
 	_ = c.report.Close()
 	switch {
-	case bound > 0 && !stop():
+	case stop():
 		return failure.New(context.DeadlineExceeded, "the startContainer hooks took longer than %v", bound)
 	case err != nil:
 		return fmt.Errorf("cannot read how the execve went: %w", err)

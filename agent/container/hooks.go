@@ -70,7 +70,7 @@ func (c *Container) followHooks(cfg *configs.Config, done func()) (stop func()) 
 	if h == nil {
 		return func() {}
 	}
-	unbound := func() bool { return true }
+	unbound := func() bool { return false }
 	//lint:ignore SA1019 deprecated, and supported
 	if len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 {
 		cfg.Hooks[configs.Prestart] = append(configs.HookList{calling(done)}, cfg.Hooks[configs.Prestart]...)
@@ -135,16 +135,4 @@ func (c *Container) poststop(state *specs.State) {
 			c.log.Warn("a poststop hook failed", "container", c.id, "err", err)
 		}
 	}
-}
-
-// killAfter ends the container if its hooks take longer than the bound; 0 is none. Stop must follow, and says whether the bound still held.
-func (c *Container) killAfter(bound time.Duration) (stop func() bool) {
-	if bound == 0 {
-		return func() bool { return true }
-	}
-	return time.AfterFunc(bound, func() {
-		if err := c.group.Kill(); err != nil {
-			c.log.Error("cannot kill a container whose hooks take too long", "container", c.id, "err", err)
-		}
-	}).Stop
 }

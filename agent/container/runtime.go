@@ -206,22 +206,6 @@ func (r *Runtime) create(ctx context.Context, c *Container, req *Request, cfg *c
 	return nil
 }
 
-// killWith has the end of the context kill what libcontainer has made so far, for which it waits. What it makes afterwards is noticed in the end. Nothing is killed after stop has returned.
-func (c *Container) killWith(ctx context.Context) (stop func()) {
-	killed := make(chan struct{})
-	unbound := context.AfterFunc(ctx, func() {
-		defer close(killed)
-		if err := c.group.Kill(); err != nil {
-			c.log.Error("cannot kill a container that is being made", "container", c.id, "err", err)
-		}
-	})
-	return func() {
-		if !unbound() {
-			<-killed
-		}
-	}
-}
-
 // watch opens the pidfd of the first process and waits for its end. The process is this one's child, so its pid is its own until it is reaped.
 func (c *Container) watch(lp *libcontainer.Process, w *pidfd.Waiter) error {
 	pid, err := lp.Pid()

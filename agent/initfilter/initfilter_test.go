@@ -79,6 +79,9 @@ func deny(t *testing.T, calls ...string) seccomp.Filter {
 // start starts a process that is ready for Install, and gives the agent's end of its socket pair, and what makes it go on to its end and gives what it said.
 func start(t *testing.T) (socket *os.File, finish func() string) {
 	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("init cannot give up a user that is not root: run as root")
+	}
 	socket, remote, err := Sockets()
 	if err != nil {
 		t.Fatal(err)
@@ -108,9 +111,6 @@ func start(t *testing.T) (socket *os.File, finish func() string) {
 }
 
 func TestInstall(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root, for init to give up")
-	}
 	socket, finish := start(t)
 	if err := Install(socket, deny(t, "mkdir", "mkdirat")); err != nil {
 		t.Fatalf("Install() = %v", err)
@@ -121,9 +121,6 @@ func TestInstall(t *testing.T) {
 }
 
 func TestInstallErrors(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root, for init to give up")
-	}
 	socket, finish := start(t)
 	if err := Install(socket, seccomp.Filter{Program: make([]byte, unix.SizeofSockFilter)}); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("Install of a program that does not return = %v; want EINVAL", err)

@@ -33,11 +33,17 @@ func TestVsock(t *testing.T) {
 	vm.GoTest(t, ".", "-test.run=^TestInGuest")
 }
 
+// needGuest skips what TestVsock runs in a guest: a host's vsock device is not ours to use.
+func needGuest(t *testing.T) {
+	t.Helper()
+	if os.Getenv("BELLHOP_IN_GUEST") == "" {
+		t.Skip("needs AF_VSOCK of a guest: run TestVsock, which runs this there")
+	}
+}
+
 // TestInGuest runs a second agent, as a service that accepts the local CID, and drives it.
 func TestInGuest(t *testing.T) {
-	if os.Getenv("BELLHOP_IN_GUEST") == "" {
-		t.Skip("needs a guest, since a host's vsock device is not ours to use: TestVsock runs this there")
-	}
+	needGuest(t)
 	startAgent(t, "1")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -63,9 +69,7 @@ func TestInGuest(t *testing.T) {
 
 // TestInGuestRefused shows that an agent that accepts the host only does not talk to a process of its own machine.
 func TestInGuestRefused(t *testing.T) {
-	if os.Getenv("BELLHOP_IN_GUEST") == "" {
-		t.Skip("needs a guest, since a host's vsock device is not ours to use: TestVsock runs this there")
-	}
+	needGuest(t)
 	_, logs := startAgent(t, "2")
 	conn, err := hostclient.Vsock(cidLocal).Dial(t.Context(), port)
 	if err != nil {

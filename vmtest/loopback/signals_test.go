@@ -18,9 +18,7 @@ import (
 
 // TestInGuestSignals has signals fall on every thread of client and agent all the time: no dial and no accept fails for that, on either side.
 func TestInGuestSignals(t *testing.T) {
-	if os.Getenv("BELLHOP_IN_GUEST") == "" {
-		t.Skip("needs a guest, since a host's vsock device is not ours to use: TestVsock runs this there")
-	}
+	needGuest(t)
 	pid, _ := startAgent(t, "1")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

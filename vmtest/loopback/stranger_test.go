@@ -13,9 +13,7 @@ import (
 
 // TestInGuestStranger has the only CID there is dial a host's listener: where another guest is awaited it is a stranger, whose connections are closed, and of which Accept says nothing.
 func TestInGuestStranger(t *testing.T) {
-	if os.Getenv("BELLHOP_IN_GUEST") == "" {
-		t.Skip("needs a guest, since a host's vsock device is not ours to use: TestVsock runs this there")
-	}
+	needGuest(t)
 	const awaited = 42
 	for guest, welcome := range map[uint32]bool{cidLocal: true, awaited: false, cidLocal + 1: false, cidLocal + 2: false} {
 		l, err := hostclient.Vsock(guest).Listen(port)
